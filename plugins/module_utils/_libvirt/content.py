@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The content of a volume that is a file: made under another name, checked, then given its own. And copied out again."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import hmac
+import os
+import shutil
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ansible.module_utils.urls import open_url
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import BYTES
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import (
+    Place,
+    find_volume,
+    lacking_pool,
+    place_of,
+    refresh,
+    trusted_places,
+    volumes_in,
+)
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import disks_with
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node.owner import os_told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.volume import FORMAT
+from ansible_collections.anfitrion.kvm.plugins.module_utils._xml import get, new, put, text_of
+
+DRAFT = ".anfitrion-draft"  # what is under this ending is nobody's volume; the next run takes it away
+LOCKS = "/run/anfitrion"
+FETCH_TIMEOUT_S = 60
+CHUNK = 1 << 20
+READ_AS = {"iso": "raw"}  # libvirt's word for what is in a raw image
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where content comes from: a file of this host and its format, or an address; and the digest that it must have."""
+
+    path: str | None
+    format: str
+    url: str | None = None
+    checksum: str | None = None
+    ours: bool = False  # a volume of a pool: it and what it leads to was looked at when it came
+
+    @property
+    def shown(self) -> str:
+        return self.path or str(self.url)
+
+
+def origin_of(session: Libvirt, place: Place, source: dict[str, Any], warnings: list[str]) -> Origin | None:
+    """Return where the content comes from; None in check mode while an earlier task still has to make it."""
+    if "url" in source:
+        return Origin(None, source["format"], source["url"], source.get("checksum"))
+    if "path" in source:
+        if not os.path.exists(source["path"]):
+            _lacking(session, f"source.path: {source['path']} does not exist on this host", warnings)
+            return None
+        return Origin(source["path"], source["format"], None, source.get("checksum"))
+    other = place_of(session, source.get("pool", place.name))
+    name = source["volume"]
+    lacking = lacking_pool(other)
+    tree = None if lacking else find_volume(session, other, name)
+    if tree is None:
+        _lacking(session, f"source.volume: {lacking or f'pool {other.name!r} has no volume {name!r}'}", warnings)
+        return None
+    path = str(get(tree, "target/path")[0])
+    writers = disks_with(session, other.name, name, path)
+    if writers:
+        guests = ", ".join(sorted({guest for guest, _target in writers}))
+        raise KvmError(f"source.volume: {name} is written by the running domain {guests}; stop it first, or take a backup")
+    kind = FORMAT.from_xml(get(tree, "target/format/@type")[0] or "raw")
+    if kind is None:
+        raise KvmError(f"source.volume: {name} is of a format that cannot be read here")
+    return Origin(path, READ_AS.get(kind, kind), ours=True)
+
+
+def _lacking(session: Libvirt, words: str, warnings: list[str]) -> None:
+    if not session.check:
+        raise KvmError(words)
+    warnings.append(words)
+
+
+def make_step(
+    session: Libvirt, place: Place, wanted: dict[str, Any], origin: Origin | None, kind: str, trusted: tuple[str, ...] = ()
+) -> Step:
+    """Return the step that makes a file volume of C(origin), or an empty one that is written through (None).
+
+    trusted: directories besides the pools that the content may lead to.
+    """
+    name, final = wanted["name"], os.path.join(str(place.path), wanted["name"])
+
+    def make() -> None:
+        with _draft(final) as draft:
+            _fill((*trusted_places(session), *trusted), draft, wanted, origin, kind)
+            _hand_over(draft, final, wanted.get("permissions") or {})
+        refresh(session, place)
+
+    def undo() -> None:
+        with os_told(final):
+            os.unlink(final)
+        refresh(session, place)
+
+    words = f" from {origin.shown}" if origin else ""
+    return Step(f"make volume {name} in pool {place.name}{words}", make, undo)
+
+
+@contextmanager
+def _draft(final: str) -> Iterator[str]:
+    """Give the path of a draft that nobody else works on; what is left of it goes at the end, whatever happened."""
+    draft = final + DRAFT
+    with os_told(LOCKS):
+        os.makedirs(LOCKS, mode=0o700, exist_ok=True)
+        lock = open(os.path.join(LOCKS, hashlib.sha256(final.encode()).hexdigest()[:16]), "w", encoding="ascii")  # noqa: SIM115  held below
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KvmError(f"{final} is being made by another task; wait for it") from None
+        try:
+            _forget(draft)  # of a run that was killed: the lock says that it is over
+            yield draft
+        finally:
+            _forget(draft)
+
+
+def _forget(draft: str) -> None:
+    for path in (draft, draft + ".fetched"):
+        if os.path.lexists(path):
+            with os_told(path):
+                os.unlink(path)
+
+
+def _fill(places: tuple[str, ...], draft: str, wanted: dict[str, Any], origin: Origin | None, kind: str) -> None:
+    size = BYTES.bytes(wanted["capacity"]) if "capacity" in wanted else None
+    if origin is None:
+        layout = ("-o", f"preallocation={wanted['preallocation']}") if "preallocation" in wanted else ()
+        image.create(draft, kind, size or 0, layout)
+        return
+    path = origin.path or draft + ".fetched"
+    if origin.url:
+        _fetch(origin.url, path)
+    found = _checked(places, path, origin, wanted)
+    if origin.url and origin.format == kind and not image.leads_to(found):
+        os.rename(path, draft)
+    else:
+        image.convert(path, origin.format, draft, kind)
+        image.require_same(path, origin.format, draft, kind)
+    if size is not None and found["virtual-size"] < size:
+        image.resize(draft, kind, size)
+    image.info(draft, kind)
+
+
+def _checked(places: tuple[str, ...], path: str, origin: Origin, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what qemu-img tells of the content. Raises KvmError where it is not what was asked for, or not trusted."""
+    if origin.checksum:
+        _require_digest(path, origin)
+    # Nothing that an image of a stranger says is followed before this.
+    found = image.require_trusted(path, origin.format, (*places, os.path.dirname(path)) if origin.ours else places)
+    if "capacity" in wanted and found["virtual-size"] > BYTES.bytes(wanted["capacity"]):
+        raise KvmError(f"capacity: {wanted['capacity']} is less than what {origin.shown} holds, {found['virtual-size']} bytes")
+    return found
+
+
+def copy_step(session: Libvirt, place: Place, wanted: dict[str, Any], origin: Origin | None) -> Step:
+    """Return the step that makes a volume that is a block device, by libvirt, and copies C(origin) into it."""
+    name = wanted["name"]
+
+    def make() -> None:
+        if origin is None or origin.path is None:
+            raise KvmError("source.url: goes into a pool of files; fetch it there, and clone that volume")
+        size = _checked(trusted_places(session), origin.path, origin, wanted)["virtual-size"]
+        tree = new("volume")
+        put(tree, "name", name)
+        put(tree, "capacity", str(BYTES.bytes(wanted["capacity"]) if "capacity" in wanted else size))
+        with told("cannot create the volume"):
+            handle = volumes_in(session, place)[name] = place.handle.createXML(text_of(tree), 0)  # type: ignore[union-attr]
+            path = handle.path()
+        try:
+            image.fill(origin.path, origin.format, path)
+            image.require_same(origin.path, origin.format, path, "raw")
+        except KvmError:
+            undo()
+            raise
+
+    def undo() -> None:
+        with told("cannot delete the volume that was just created"):
+            volumes_in(session, place).pop(name).delete(0)
+
+    return Step(f"make volume {name} in pool {place.name} from {origin.shown if origin else '?'}", make, undo)
+
+
+def _fetch(url: str, path: str) -> None:
+    try:
+        with open_url(url, timeout=FETCH_TIMEOUT_S) as answer, open(path, "xb") as file:
+            shutil.copyfileobj(answer, file, CHUNK)
+            told = answer.headers.get("Content-Length")
+            if told and told.isdigit() and file.tell() != int(told):
+                raise KvmError(f"source.url: {url} ended after {file.tell()} of {told} bytes")
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise KvmError(f"source.url: cannot fetch {url}: {getattr(error, 'reason', error)}") from error
+    except OSError as error:
+        raise KvmError(f"{path}: {error.strerror}") from error
+
+
+def _require_digest(path: str, origin: Origin) -> None:
+    name, _colon, digits = str(origin.checksum).partition(":")
+    digest = hashlib.new(name)
+    with os_told(path), open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK), b""):
+            digest.update(chunk)
+    if not hmac.compare_digest(digest.hexdigest(), digits.lower()):
+        raise KvmError(f"source.checksum: {origin.shown} has {name}:{digest.hexdigest()}, asked {name}:{digits.lower()}")
+
+
+def _hand_over(draft: str, final: str, permissions: dict[str, Any]) -> None:
+    """Give a finished draft its name; a file that came to stand there meanwhile is left alone."""
+    with os_told(final):
+        os.chmod(draft, int(permissions.get("mode", "0600"), 8))
+        os.chown(draft, permissions.get("owner", -1), permissions.get("group", -1))
+        handle = os.open(draft, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        try:
+            os.link(draft, final)
+        except FileExistsError:
+            raise KvmError(f"{final} was made by somebody else meanwhile; it is left as it is") from None
+        except OSError as error:
+            if error.errno not in NO_LINKS or os.path.lexists(final):
+                raise
+            os.rename(draft, final)
+
+
+def replace_step(sentence: str, final: str, fill: Callable[[str], None], after: Callable[[], None] | None = None) -> Step:
+    """Return the step that puts a whole new file in the place of one, at once, with its mode and owner."""
+
+    def replace() -> None:
+        with _draft(final) as draft:
+            fill(draft)
+            with os_told(final):
+                old = os.stat(final) if os.path.exists(final) else None
+                os.chmod(draft, (old.st_mode & 0o7777) if old else 0o600)
+                if old:
+                    os.chown(draft, old.st_uid, old.st_gid)
+                os.replace(draft, final)
+        if after is not None:
+            after()
+
+    return Step(sentence, replace)
+
+
+# Copying out ----------------------------------------------------------------------------------------------------
+
+
+def download(session: Libvirt, place: Place, name: str, path: str, kind: str, wanted: dict[str, Any]) -> tuple[bool, Step | None]:
+    """Return whether a file is there with another content, and the step that has it hold the content of the volume."""
+    target, form = wanted["path"], wanted.get("format", "raw")
+    writers = disks_with(session, place.name, name, path)
+    if writers:
+        raise KvmError(f"download: it is written by the running domain {writers[0][0]}; stop it first, or take a backup")
+    there = os.path.exists(target)
+    if there and image.probed(target) == form and image.same(path, kind, target, form):
+        return True, None
+    if there and not wanted.get("overwrite"):
+        raise KvmError(f"download.path: {target} is there with another content; overwrite: true replaces it")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise KvmError(f"download.path: {os.path.dirname(target)} is no directory of this host")
+
+    def fill(draft: str) -> None:
+        image.convert(path, kind, draft, form)
+        image.require_same(path, kind, draft, form)
+
+    return there, replace_step(f"copy volume {name} to {target}", target, fill)
+
+
+def drafts_in(session: Libvirt, place: Place) -> list[str]:
+    """Return the names of volumes that a killed run left half made."""
+    return sorted(name for name in volumes_in(session, place) if name.endswith((DRAFT, f"{DRAFT}.fetched")))

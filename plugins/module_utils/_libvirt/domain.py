@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests: what a task wants of one, and the steps to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, Items
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment, oracle, overcommit, references
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import cloned, refuse_shared, with_macs
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import (
+    LIFE_OPTIONS,
+    absent,
+    has_saved_state,
+    life_steps,
+    restart_steps,
+    state_of,
+)
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest, settled, ways
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import (
+    Family,
+    autostart_plan,
+    define_step,
+    persistent_xml,
+    running_xml,
+)
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overcommit import OVERCOMMIT
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.removal import storage_steps
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.seed import detach_step, removal_steps, with_seed
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.waiting import pause_step, wait_step
+from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
+from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import (
+    RESULT_CHECKED,
+    TABLE,
+    blank,
+    born,
+    check,
+    check_result,
+    complete,
+    finish,
+)
+
+PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, Items) and row.purge)
+
+FOLLOWING = ("uuid", "vcpus", "memory", "serials", "consoles", "channels", "balloon")  # what complete() looks at
+STATE_OPTION = {"stopped": "stopped", "paused": "paused"}  # a guest that sleeps or has crashed is to be V(running)
+STANDING_STILL = ("stopped", "saved")
+CHECKED = tuple(row for row in TABLE.rows if row.name in RESULT_CHECKED)
+EVERY = tuple(row.name for row in TABLE.rows if isinstance(row, Items))
+
+OPTIONS = (
+    URI,
+    Field("apply", None, c.Choice(words=("live_or_next_boot", "live_only", "next_boot", "restart_if_needed")),
+          "How a running guest takes a change. V(live_only) fails for one that it cannot take while it runs."
+          " V(restart_if_needed) shuts the guest down and starts it again when an option waits for that, also one of an"
+          " earlier task; O(stop_timeout) and O(force_stop) hold for it. Which options wait is in RV(pending_restart).",
+          default="live_or_next_boot"),
+    Field("allow_replug", None, c.YES_NO, "Whether a device of a running guest may be unplugged and plugged in again for an"
+          " option that it does not take in place, such as the model of an interface or the image of a disk.", default=False),
+    Field("unplug_timeout", None, c.Integer(low=1), "Seconds that a running guest gets to give a device back.", default=60),
+    Field("purge", None, c.Choice(words=PURGEABLE),
+          "Kinds of device of which those that a guest's options do not mention are taken away.", many=True,
+          default=[]),
+    *LIFE_OPTIONS,
+    OVERCOMMIT,
+)  # fmt: skip
+
+FAMILY = Family(
+    noun="domain", table=TABLE, listed=lambda session: session.domains(),
+    define=lambda connection, text: connection.defineXML(text),
+    inactive=lambda _session: libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE,
+)  # fmt: skip
+
+
+def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
+    """Return what it takes to have one guest as wanted; nothing is written."""
+    name = wanted["name"]
+    handle = session.domains().get(name)
+    subject = f"domain {name}"
+    if wanted.get("state") == "absent":
+        changes, steps = absent(session, FAMILY, name, handle)
+        if handle is not None:
+            tree = persistent_xml(session, FAMILY, handle)
+            more, deletions = storage_steps(session, name, tree, wanted.get("remove_storage", []))
+            changes, steps = [*changes, *more], [*steps, *deletions, *removal_steps(session, tree)]
+        return Plan(subject, tuple(changes), tuple(steps))
+    if wanted.get("remove_storage"):
+        raise KvmError("remove_storage: only goes with state: absent")
+    purge = tuple(session.params["purge"])
+    current = persistent_xml(session, FAMILY, handle) if handle is not None else None
+    base = current if current is not None else _base(session, wanted)
+    found = _fields.read(_spoken_of(wanted, purge), base) if base is not None else {}
+    wanted, warnings = references.resolve(session, wanted, name)
+    wanted, seed_changes, seed = with_seed(session, with_macs(wanted, found), found)
+    if "uuid" in wanted and wanted["uuid"] != found.get("uuid", wanted["uuid"]):
+        raise KvmError(f"uuid: it exists with {found['uuid']}, asked {wanted['uuid']}; remove it first, or leave uuid out")
+    made = born(wanted) if base is None else {}
+    applied = _added(made, wanted)
+    stated, wanted = wanted, complete({**wanted, **made}, found, purge)
+    check(wanted)
+    target, after, changes = _target(session, wanted, current, found, purge, base)
+    warnings += references.check(session, wanted, target, changes)
+    warnings += overcommit.guard(session, wanted, handle, target)
+    steps = [define_step(session, FAMILY, name, target, current)] if changes else []
+    more, autostart = autostart_plan(session, FAMILY, name, wanted.get("autostart"), handle)
+    guest = _guest(session, name, handle, target, (found.get("memory") or {}).get("size"))
+    live_changes, live, pending = _live(session, guest, _of_the_user(wanted, stated), after, purge) if guest else ([], [], [])
+    restart = bool(pending) and session.params["apply"] == "restart_if_needed" and wanted.get("state") not in STANDING_STILL
+    if restart:
+        live_changes += [_change(difference, "restart") for difference in pending]
+        live += restart_steps(session, FAMILY, name, handle, current)
+    told_changes = _with_ways(changes, live_changes, guest is not None)
+    _check_order(session, wanted, guest)
+    life_changes, life, more_warnings = life_steps(session, FAMILY, name, handle, wanted.get("state"))
+    warnings += more_warnings
+    if life and guest is None and wanted.get("start_delay"):
+        life.insert(0, pause_step(name, wanted["start_delay"]))
+    return Plan(
+        subject, (*seed_changes, *told_changes, *more, *life_changes), (*seed, *steps, *autostart, *live, *life),
+        () if restart else tuple(dict.fromkeys(one.option for one in pending)), tuple(warnings),
+        {"defaults_applied": sorted(_dotted(applied))} if applied else {},
+        _afterwards(session, name, handle, wanted) if _to_wait(wanted, guest) else (),
+    )  # fmt: skip
+
+
+def _afterwards(session: Libvirt, name: str, handle: Any | None, wanted: dict[str, Any]) -> tuple[Step, ...]:
+    """Return what is waited for, and what follows once it has come."""
+    wait = wait_step(session, name, handle, wanted["wait_for"])
+    return (wait, detach_step(session, name)) if (wanted.get("cloud_init") or {}).get("detach") else (wait,)
+
+
+def _check_order(session: Libvirt, wanted: dict[str, Any], guest: Guest | None) -> None:
+    """Raise KvmError when a guest that is to run before this one does not; in check mode it may be about to."""
+    for other in wanted.get("start_after", []) if guest is None and wanted.get("state") in ("running", "paused") else ():
+        handle = session.domains().get(other)
+        if not session.check and state_of(handle) != "running":
+            raise KvmError(f"start_after: domain {other!r} does not run, it is {state_of(handle)}; start it first, or name it in this task")
+
+
+def _to_wait(wanted: dict[str, Any], guest: Guest | None) -> bool:
+    runs = wanted.get("state") == "running" or (guest is not None and wanted.get("state") in (None, "present"))
+    return bool(wanted.get("wait_for") and runs)
+
+
+def _of_the_user(wanted: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+    """Return the wanted options without a maximum that only follows from what was stated: it waits with that."""
+    done = dict(wanted)
+    for section in ("vcpus", "memory"):
+        if section in done and "max" not in (stated.get(section) or {}):
+            done[section] = {name: value for name, value in done[section].items() if name != "max"}
+    return done
+
+
+def _spoken_of(wanted: dict[str, Any], purge: tuple[str, ...]) -> tuple[_fields.Row, ...]:
+    """Return the rows of a definition that the options, and what follows from them, are held against."""
+    more = (*FOLLOWING, "disks") if "cloud_init" in wanted else FOLLOWING
+    return tuple(row for row in TABLE.rows if row.name in wanted or row.name in purge or row.name in more)
+
+
+def _added(made: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
+    """Return what is made and was not stated."""
+    added = {}
+    for name, value in made.items():
+        inner = _added(value, stated[name]) if isinstance(value, dict) and name in stated else value
+        if name not in stated or inner not in ({}, stated[name]):
+            added[name] = inner
+    return added
+
+
+def _dotted(values: dict[str, Any], prefix: str = "") -> Iterable[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _target(
+    session: Libvirt, wanted: dict[str, Any], current: Any | None, found: dict[str, Any], purge: tuple[str, ...],
+    base: Any | None,
+) -> tuple[Any, Any | None, list[Change]]:  # fmt: skip
+    """Return the definition as it is to be, what libvirt makes of it if it was asked, and how it differs from the current one."""
+    target = _xml.copy(base) if base is not None else blank(wanted["name"])
+    if "xml" in wanted:
+        return _target_of_xml(session, wanted, current, target, purge)
+    differences = list(_fields.differences(TABLE.rows, wanted, found, purge))
+    for option in wanted.get("unset", []):
+        gone = _fields.unset(TABLE.rows, target, option)
+        differences += [gone] if gone else []
+    _fields.write(TABLE.rows, target, wanted, purge)
+    if base is None:
+        finish(target, wanted)
+    if differences:
+        check_result(_fields.read(CHECKED, target))
+    how = "define" if current is None else "next_boot"
+    changes = [_change(difference, how) for difference in differences]
+    if current is None and base is not None:
+        refuse_shared(persistent_xml(session, FAMILY, session.domains()[wanted["clone_from"]]), target)
+        changes.insert(0, Change("clone_from", None, wanted["clone_from"], "define"))
+    return target, None, changes
+
+
+def _base(session: Libvirt, wanted: dict[str, Any]) -> Any | None:
+    """Return the definition that a new guest begins with, None for one that begins with nothing."""
+    if "clone_from" not in wanted:
+        return None
+    if "xml" in wanted:
+        raise KvmError("clone_from: and xml are mutually exclusive")
+    return cloned(session, wanted["name"], wanted["clone_from"])
+
+
+def _target_of_xml(
+    session: Libvirt, wanted: dict[str, Any], current: Any | None, base: Any, purge: tuple[str, ...]
+) -> tuple[Any, Any, list[Change]]:
+    given = _xml.parse(wanted["xml"])
+    whole = given.tag == "domain"
+    if whole and _xml.get(given, "name")[0] != wanted["name"]:
+        raise KvmError(f"xml: it names the guest {_xml.get(given, 'name')[0]!r}, the task {wanted['name']!r}")
+    if not whole:
+        _fields.write(TABLE.rows, base, wanted, purge)
+    target = fragment.replaced(given, current) if whole else fragment.merged(given, base)
+    _fields.write(TABLE.rows, target, wanted, purge)
+    if current is None and not whole:
+        finish(target, wanted)
+    after = _xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target)))
+    if current is not None and _xml.canonical(after) == _xml.canonical(_without_security(current, after)):
+        return target, after, []
+    fragment.conceal_made(after, target)
+    before = _fields.read(TABLE.rows, current) if current is not None else {}
+    how = "define" if current is None else "next_boot"
+    changes = [_change(difference, how) for difference in fragment.both_ways(TABLE.rows, before, _fields.read(TABLE.rows, after))]
+    return target, after, changes or [Change("xml", "as defined", "as given", how)]
+
+
+def _without_security(current: Any, after: Any) -> Any:
+    """Return the current definition with what the embedded driver cannot know as the oracle has it: security labels."""
+    tree = _xml.copy(current)
+    if _xml.find(after, "seclabel") is None:
+        for label in tree.findall("seclabel"):
+            tree.remove(label)
+    return tree
+
+
+def _change(difference: Difference, how: str) -> Change:
+    if getattr(difference.row, "secret", False):
+        return Change(difference.option, "(secret)" if difference.before else None, "(secret)", how)
+    return Change(difference.option, difference.before, difference.after, how)
+
+
+def _guest(session: Libvirt, name: str, handle: Any | None, target: Any, defined_memory: str | None) -> Guest | None:
+    running = running_xml(handle, libvirt.VIR_DOMAIN_XML_SECURE) if handle is not None else None
+    if running is None:
+        return None
+    with told("cannot read the host's CPUs"):
+        return Guest(session, name, handle, running, target, session.once("CPUs", session.connection.getCPUMap)[0], defined_memory)
+
+
+def _live(
+    session: Libvirt, guest: Guest, wanted: dict[str, Any], after: Any | None, purge: tuple[str, ...]
+) -> tuple[list[Change], list[Step], list[Difference]]:
+    """Return how the running guest takes what it has not, and what it takes only at its next start."""
+    changes: list[Change] = []
+    steps: list[Step] = []
+    pending: list[Difference] = []
+    params = session.params
+    lagging = _lagging(guest, wanted, purge)
+    for way in ways(guest, lagging, TABLE.rows, params["allow_replug"]) if params["apply"] != "next_boot" else ():
+        if way.step is None:
+            pending += way.differences
+        else:
+            steps.append(way.step)
+            changes += [_change(difference, way.how) for difference in way.differences]
+    if params["apply"] == "next_boot":
+        pending = lagging
+    if after is not None:  # XML of the user's is taken at the next start
+        known = {*(one.option for one in pending), *(change.option for change in changes)}
+        more = _lagging(guest, _fields.read(TABLE.rows, after), EVERY)
+        pending = [*pending, *(difference for difference in more if difference.option not in known)]
+    if pending and params["apply"] == "live_only":
+        names = ", ".join(one.option for one in pending)
+        raise KvmError(f"{names}: the running guest takes it only at its next start, and apply is live_only")
+    return changes, steps, pending
+
+
+def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> list[Difference]:
+    """Return how what runs differs from what is wanted, without what only looks different once a guest runs."""
+    found = _fields.read(TABLE.rows, guest.running)
+    differences = _fields.differences(TABLE.rows, wanted, found, purge)
+    return [one for one in differences if not (isinstance(one.row, Field) and one.row.expanded) and not settled(guest, one)]
+
+
+def _with_ways(persistent: list[Change], live: list[Change], running: bool) -> list[Change]:
+    """Return each changed option once, with the way it takes."""
+    live_options = {change.option for change in live}
+    kept = [change for change in persistent if change.option not in live_options]
+    if not running:
+        kept = [Change(change.option, change.before, change.after, "define") for change in kept]
+    return [*live, *kept]
+
+
+def read_all(session: Libvirt, name: str | None) -> list[dict[str, Any]]:
+    """Return the options of every guest, or of the named one."""
+    if name is not None and name not in session.domains():
+        raise KvmError(f"domain {name!r} does not exist on this host")
+    names = [name] if name is not None else sorted(session.domains())
+    return [_options(session, session.domains()[one], one) for one in names]
+
+
+def _options(session: Libvirt, handle: Any, name: str) -> dict[str, Any]:
+    options = _fields.read(TABLE.rows, persistent_xml(session, FAMILY, handle))
+    for graphics in options.get("graphics", []):
+        graphics.pop("password", None)
+    for nic in options.get("interfaces", []):
+        references.name_role(nic)
+    with told("cannot read the state"):
+        autostart = bool(handle.isPersistent() and handle.autostart())
+    state = STATE_OPTION.get(state_of(handle), "running")
+    if state == "stopped" and has_saved_state(handle):
+        state = "saved"
+    return {"name": name, "state": state, "autostart": autostart, **options}
+
+
+DOMAIN = Kind(
+    table=TABLE, plural="domains", key=("name",), open=Libvirt, plan=plan, read=read_all,
+    options=OPTIONS, info_options=(URI,), imports=(LIBVIRT, LXML), at_once=4, after="start_after",
+)  # fmt: skip

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""XML of the user's in a definition: a whole document replaces, a fragment merges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import MACHINE
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, Items, Row
+
+# What libvirt makes anew at each define that does not state it (class G of what libvirt rewrites).
+GENERATED = ("uuid", "genid")
+MADE = "made by libvirt"
+
+
+def replaced(given: Any, current: Any | None) -> Any:
+    """Return a whole document with what libvirt would make anew carried over from the current definition."""
+    tree = _xml.copy(given)
+    if current is None:
+        return tree
+    for tag in GENERATED:
+        old, new = _xml.find(current, tag), _xml.find(tree, tag)
+        if old is not None and (new is None or not (new.text or "").strip()):
+            if new is not None:
+                tree.remove(new)
+            tree.insert(0, _xml.copy(old))
+    machine, running = _xml.get(tree, "os/type/@machine")[0], _xml.get(current, "os/type/@machine")[0]
+    if machine and running and MACHINE.same(machine, running):
+        _xml.put(tree, "os/type/@machine", running)  # an alias: the guest keeps the version that it has
+    macs = [nic for nic in _xml.find_all(current, "devices/interface") if _xml.get(nic, "mac/@address")[0]]
+    stated = {_xml.get(nic, "mac/@address")[0] for nic in _xml.find_all(tree, "devices/interface")}
+    free = [nic for nic in macs if _xml.get(nic, "mac/@address")[0] not in stated]
+    for nic in _xml.find_all(tree, "devices/interface"):
+        if _xml.get(nic, "mac/@address")[0] is None:
+            twin = next((old for old in free if _contains(old, nic)), None)
+            if twin is not None:
+                free.remove(twin)
+                _xml.put(nic, "mac/@address", str(_xml.get(twin, "mac/@address")[0]))
+    return tree
+
+
+def conceal_made(after: Any, given: Any) -> None:
+    """Take out of what libvirt made of a document the values that it makes up anew each time."""
+    for tag in GENERATED:
+        if _xml.find(given, tag) is None:
+            _xml.clear(after, tag)
+    stated = {(_xml.get(nic, "mac/@address")[0] or "").lower() for nic in _xml.find_all(given, "devices/interface")}
+    for nic in _xml.find_all(after, "devices/interface"):
+        if _xml.get(nic, "mac/@address")[0] not in stated:
+            _xml.put(nic, "mac/@address", MADE)
+
+
+def merged(fragment: Any, current: Any) -> Any:
+    """Return the current definition with a fragment in it; what it already contains is not added again."""
+    tree = _xml.copy(current)
+    _merge(fragment, tree)
+    return tree
+
+
+def _merge(fragment: Any, parent: Any) -> None:
+    """Put one element of a fragment under its parent: devices beside the others, any other element into its like."""
+    likes = [child for child in parent if child.tag == fragment.tag]
+    if any(_contains(like, fragment) for like in likes):
+        return
+    if len(likes) == 1 and parent.tag != "devices":
+        likes[0].attrib.update(fragment.attrib)
+        if fragment.text and fragment.text.strip():
+            likes[0].text = fragment.text
+        for child in fragment:
+            _merge(child, likes[0])
+    else:
+        parent.append(_xml.copy(fragment))
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    """Tell whether every attribute, text and child of C(part) is in C(whole)."""
+    if whole.tag != part.tag or any(whole.get(k) != v for k, v in part.attrib.items()):
+        return False
+    if (part.text or "").strip() and (part.text or "").strip() != (whole.text or "").strip():
+        return False
+    left = list(whole)
+    for child in part:
+        twin = next((other for other in left if _contains(other, child)), None)
+        if twin is None:
+            return False
+        left.remove(twin)
+    return True
+
+
+def both_ways(rows: tuple[Row, ...], before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:
+    """Return how two definitions differ, also in what only the first has."""
+    every = tuple(row.name for row in rows if isinstance(row, Items))
+    added = list(_fields.differences(rows, after, before, every))
+    known = {one.option for one in added}
+    lost = [one for one in _fields.differences(rows, before, after) if one.option not in known]
+    return added + [Difference(one.option, one.after, _gone(one), one.row) for one in lost if one.option != "uuid"]
+
+
+def _gone(difference: Difference) -> Any:
+    """Return what an option has that only the definition before has: an element that is there or not says false."""
+    row = difference.row
+    return False if isinstance(row, Field) and row.codec.presence else difference.before

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Devices of a running guest: plugged in, unplugged when the guest lets go, changed in place, or taken out and put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Union
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items, Section, identity, match, read
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, code, libvirt, told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.events import device_events
+from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
+
+LIVE = 1  # VIR_DOMAIN_AFFECT_LIVE, also of every other "affect" flag; the module may be imported without libvirt
+ANY = ()
+
+# What QEMU and libvirt plug while the guest runs (qemuDomainAttachDeviceLive): tag, what tells, and the values that can be.
+MOVABLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "disk": ("target/@bus", ("virtio", "scsi", "usb")),
+    "interface": ("@type", ANY),
+    "hostdev": ("@type", ("pci", "usb", "scsi", "mdev", "scsi_host")),
+    "controller": ("@type", ("scsi",)),
+    "rng": ("@model", ANY),
+    "memory": ("@model", ("dimm", "nvdimm", "virtio-mem", "virtio-pmem")),
+    "channel": ("target/@type", ("virtio", "guestfwd")),
+    "serial": ("target/@type", ("pci-serial", "usb-serial")),
+    "input": ("@bus", ("virtio", "usb")),
+    "redirdev": ("@bus", ("usb",)),
+    "shmem": ("model/@type", ("ivshmem-plain", "ivshmem-doorbell")),
+    "vsock": ("@model", ANY),
+    "lease": ("", ANY),
+    "watchdog": ("@model", ("i6300esb",)),
+}
+# Of those, what sits on a PCI Express port of its own on q35, and what needs a slot of a conventional bridge there.
+ON_PORT: dict[str, tuple[str, tuple[str, ...]]] = {
+    "disk": ("target/@bus", ("virtio",)),
+    "interface": ("model/@type", ("virtio", "virtio-transitional", "virtio-non-transitional", "e1000e", "igb", "vmxnet3")),
+    "hostdev": ("@type", ("pci", "mdev")),
+    "controller": ("@type", ("scsi",)),
+    "rng": ("@model", ANY),
+    "memory": ("@model", ("virtio-mem", "virtio-pmem")),
+    "input": ("@bus", ("virtio",)),
+    "vsock": ("@model", ANY),
+}
+ON_BRIDGE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "interface": ("model/@type", ("e1000", "rtl8139", "pcnet", "ne2k_pci")),
+    "watchdog": ("@model", ANY),
+    "shmem": ("model/@type", ANY),
+    "serial": ("target/@type", ("pci-serial",)),
+}
+MEDIA = ("cdrom", "floppy")
+MADE_WHILE_RUNNING = ("source/@portid", "source/@bridge")  # of an interface of a network; another network has others
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A running guest that takes changes.
+
+    running: its definition as it runs, when the plan was made. target: the definition that it is to have.
+    cpus: of the host, the length of libvirt's CPU maps. defined_memory: memory.size of what it was started with.
+    """
+
+    session: Libvirt
+    name: str
+    handle: Any
+    running: Any
+    target: Any
+    cpus: int
+    defined_memory: str | None = None
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of a guest: an item of a list, or a section that is a device."""
+
+    row: Union[Items, Section]
+    item: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name}[{identity(self.row, self.item)}]" if isinstance(self.row, Items) else self.row.name
+
+    def find(self, tree: Any) -> Any | None:
+        """Return its element in a definition."""
+        if isinstance(self.row, Section):
+            return _xml.find(tree, self.row.path or "")
+        pairs = [(one, read(self.row.rows, one)) for one in _xml.find_all(tree, self.row.path)]
+        have = match(self.row, self.item, [values for _one, values in pairs])
+        return next((one for one, values in pairs if values is have), None)
+
+
+class Ports:
+    """The places that a running guest has left for devices."""
+
+    def __init__(self, running: Any) -> None:
+        controllers = _xml.find_all(running, "devices/controller[@type='pci']")
+        ports = {_number(one.get("index")) for one in controllers if one.get("model") == "pcie-root-port"}
+        used = {_number(one.get("bus")) for one in running.iter("address") if one.get("type") == "pci"}
+        self.express = any(one.get("model") == "pcie-root" for one in controllers)
+        self.free = len(ports - used)
+        self.bridge = any(one.get("model") in ("pcie-to-pci-bridge", "pci-bridge") for one in controllers)
+
+    def take(self, element: Any) -> bool:
+        """Tell whether the device fits, and count it in."""
+        if not self.express:
+            return True
+        if _among(ON_BRIDGE, element):
+            return self.bridge
+        if _among(ON_PORT, element):
+            self.free -= 1
+            return self.free >= 0
+        return True
+
+
+def _number(text: str | None) -> int:
+    return int(text or "0", 0)
+
+
+def _among(table: dict[str, tuple[str, tuple[str, ...]]], element: Any) -> bool:
+    path, words = table.get(element.tag, ("", ("nothing",)))
+    return words == ANY or _xml.get(element, path)[0] in words
+
+
+def movable(element: Any) -> bool:
+    """Tell whether such a device can be plugged in and unplugged while the guest runs."""
+    return _among(MOVABLE, element)
+
+
+def takes_media(element: Any | None) -> bool:
+    """Tell whether it is a drive whose medium can be taken out."""
+    return element is not None and element.get("device") in MEDIA
+
+
+# Steps --------------------------------------------------------------------------------------------------------------
+
+
+def plug_step(guest: Guest, device: Device) -> Step:
+    """Return the step that plugs a device in, as the persistent definition has it by then."""
+    return Step(f"plug {device.name} into the running guest", lambda: _plug(guest, device), lambda: _unplug(guest, device))
+
+
+def unplug_step(guest: Guest, device: Device) -> Step:
+    """Return the step that unplugs a device and waits until the guest let go."""
+    before = _portable(device.find(guest.running))
+    return Step(
+        f"unplug {device.name} from the running guest", lambda: _unplug(guest, device), lambda: _attach(guest, device, before)
+    )
+
+
+def replug_step(guest: Guest, device: Device) -> Step:
+    """Return the step that takes a device out and puts it back as the persistent definition has it."""
+    before = _portable(device.find(guest.running))
+
+    def replug() -> None:
+        _unplug(guest, device)
+        try:
+            _plug(guest, device)
+        except KvmError as error:
+            _attach(guest, device, before)
+            raise KvmError(f"{error}; it is back as it was") from error
+
+    def undo() -> None:
+        _unplug(guest, device)
+        _attach(guest, device, before)
+
+    return Step(f"unplug {device.name} from the running guest and plug it in changed", replug, undo)
+
+
+def update_step(guest: Guest, device: Device, differences: list[Difference]) -> Step:
+    """Return the step that changes a device in place, all its options in one call."""
+    options = ", ".join(difference.option for difference in differences)
+    names = {difference.option[len(device.name) + 1 :].split(".")[0].split("[")[0] for difference in differences}
+    before = _xml.copy(device.find(guest.running))
+
+    def put(element: Any) -> None:
+        with told(f"{options}: the running guest did not take it"):
+            guest.handle.updateDeviceFlags(_xml.text_of(element), LIVE)
+
+    def update() -> None:
+        element = device.find(_now(guest))
+        if element is None:
+            raise KvmError(f"{options}: the running guest has no such device")
+        for path in MADE_WHILE_RUNNING if element.get("type") == "network" else ():
+            _xml.clear(element, path)
+        _fields.write(device.row.rows, element, {name: device.item[name] for name in names if name in device.item})
+        put(element)
+
+    return Step(f"change {options} of the running guest", update, lambda: put(before))
+
+
+# What they do ---------------------------------------------------------------------------------------------------------
+
+
+def _now(guest: Guest, flags: int = 0) -> Any:
+    """Return the definition as it is at this moment, with its secrets: an update without them would clear them."""
+    return _xml.parse(guest.handle.XMLDesc(flags | libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+def _portable(element: Any) -> Any:
+    """Return a copy of a device without its place, which may be taken by the time that it is plugged in."""
+    done = _xml.copy(element)
+    for address in done.findall("address"):
+        done.remove(address)
+    for alias in done.findall("alias"):
+        if not str(alias.get("name")).startswith("ua-"):
+            done.remove(alias)
+    return done
+
+
+def _plug(guest: Guest, device: Device) -> None:
+    with told(f"{device.name}: cannot be added to the running guest"):
+        element = device.find(_now(guest, libvirt.VIR_DOMAIN_XML_INACTIVE))
+        if element is None:
+            raise KvmError(f"{device.name}: is not in the definition any more")
+        _attach(guest, device, _portable(element))
+
+
+def _attach(guest: Guest, device: Device, element: Any) -> None:
+    with told(f"{device.name}: cannot be added to the running guest"):
+        guest.handle.attachDeviceFlags(_xml.text_of(element), LIVE)
+
+
+def _unplug(guest: Guest, device: Device) -> None:
+    """Ask the guest for a device and wait for its answer; libvirt's own call returns success without one."""
+    patience = guest.session.params["unplug_timeout"]
+    events = device_events(guest.session)
+    with told(f"{device.name}: cannot be taken from the running guest"):
+        element = device.find(_now(guest))
+        if element is None:
+            return
+        alias = _xml.get(element, "alias/@name")[0] or ""
+        events.forget(guest.name, alias)
+        try:
+            guest.handle.detachDeviceFlags(_xml.text_of(element), LIVE)
+        except libvirt.libvirtError as error:
+            if code(error) == libvirt.VIR_ERR_DEVICE_MISSING:
+                return
+            raise
+        left = events.answer(guest.name, alias, patience, lambda: device.find(_now(guest)) is None)
+    if left is None:
+        raise KvmError(
+            f"{device.name}: the guest did not give the device back within {patience} s; it may have no driver for"
+            " hot-plug or be busy: raise unplug_timeout, or use apply: next_boot"
+        )
+    if not left:
+        raise KvmError(f"{device.name}: the guest refused to give the device back; free it inside, or use apply: next_boot")

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a pool holds: its volumes as libvirt lists them, and as they are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, patiently, told
+
+
+@dataclass(frozen=True)
+class Place:
+    """The pool of a volume: its handle (None while there is none), type, and directory."""
+
+    name: str
+    handle: Any | None
+    type: str = "dir"
+    path: str | None = None
+    active: bool = False
+
+
+def place_of(session: Libvirt, name: str) -> Place:
+    """Return the pool; read once a task."""
+
+    def read() -> Place:
+        handle = session.pools().get(name)
+        if handle is None:
+            return Place(name, None)
+        with told(f"cannot read pool {name!r}"):
+            tree = _xml.parse(handle.XMLDesc(0))
+            active = bool(handle.isActive())
+        return Place(name, handle, _xml.get(tree, "@type")[0] or "dir", _xml.get(tree, "target/path")[0], active)
+
+    found: Place = session.once(f"pool {name}", read)
+    return found
+
+
+def volumes_in(session: Libvirt, place: Place) -> dict[str, Any]:
+    """Return the volumes of an active pool by name; listed once a task."""
+    return session.all(f"volumes of pool {place.name}", lambda: place.handle.listAllVolumes(0))  # type: ignore[union-attr]
+
+
+def file_of(session: Libvirt, place: Place, name: str) -> str | None:
+    """Return the path of a volume where this machine can look at it, whether it is there or not."""
+    return os.path.join(place.path, name) if session.on_this_host and place.path else None
+
+
+def find_volume(session: Libvirt, place: Place, name: str) -> Any | None:
+    """Return the tree of a volume. libvirt's list is old when somebody made or removed the file since: it reads anew."""
+    if not place.active:
+        return None
+    path = file_of(session, place, name)
+    known = name in volumes_in(session, place)
+    if path is not None and known != os.path.lexists(path):
+        refresh(session, place)
+    handle = volumes_in(session, place).get(name)
+    if handle is None:
+        return None
+    with told("cannot read the volume"):
+        return _xml.parse(handle.XMLDesc(0))
+
+
+def refresh(session: Libvirt, place: Place) -> None:
+    """Have libvirt look anew at what the pool holds. It refuses while it works on a volume there: that is waited for."""
+    with told(f"cannot refresh pool {place.name!r}"):
+        patiently(lambda: place.handle.refresh(0))  # type: ignore[union-attr]
+        fresh = {volume.name(): volume for volume in place.handle.listAllVolumes(0)}  # type: ignore[union-attr]
+    volumes = volumes_in(session, place)
+    with session.lock:
+        volumes.update(fresh)
+        for gone in set(volumes) - set(fresh):
+            del volumes[gone]
+
+
+def trusted_places(session: Libvirt) -> tuple[str, ...]:
+    """Return the directories of the active pools of this host: what an image may lead to."""
+    places = (place_of(session, name) for name in sorted(session.pools()))
+    return tuple(place.path for place in places if place.path and place.active)
+
+
+def lacking_pool(place: Place) -> str | None:
+    if place.handle is None:
+        return f"pool {place.name!r} does not exist; define it with anfitrion.kvm.kvm_pool"
+    return None if place.active else f"pool {place.name!r} is not active; have it active with anfitrion.kvm.kvm_pool"
+
+
+def fullness(session: Libvirt, name: str) -> dict[str, Any]:
+    """Return how large an active pool is, how full, and how many times over what it has is promised to its volumes."""
+    handle = session.pools()[name]
+    with told(f"cannot read pool {name!r}"):
+        _state, capacity, allocation, available = handle.info()
+        volumes = [volume.info() for volume in volumes_in(session, place_of(session, name)).values()]
+    promised = sum(size for _type, size, _allocation in volumes)
+    return {
+        "pool": name,
+        "capacity": capacity,
+        "allocation": allocation,
+        "available": available,
+        "promised": promised,
+        "full_percent": round(100 * allocation / capacity, 1) if capacity else None,
+        "thin_percent": round(100 * promised / capacity, 1) if capacity else None,
+    }

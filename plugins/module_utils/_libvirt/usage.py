@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which guests use a piece of storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import running_xml
+
+Sources = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Users:
+    """Names of the guests that use something: those that run with it, those that have it in their definition."""
+
+    running: tuple[str, ...]
+    defined: tuple[str, ...]
+
+
+def disk_sources(tree: Any) -> Sources:
+    """Return what the disks of a guest lie on, backing chain included: ("", real path) or (pool, volume)."""
+    found = set()
+    for disk in _xml.find_all(tree, "devices/disk"):
+        for source in disk.iter("source"):
+            path = source.get("file") or source.get("dev") or source.get("dir")
+            if path:
+                found.add(("", os.path.realpath(path)))
+            if source.get("pool") and source.get("volume"):
+                found.add((source.get("pool"), source.get("volume")))
+    return frozenset(found)
+
+
+def all_sources(session: Libvirt) -> dict[str, tuple[Sources, Sources]]:
+    """Return for each guest what its running and its persistent disks lie on; read once a task."""
+
+    def read() -> dict[str, tuple[Sources, Sources]]:
+        found = {}
+        for name, handle in session.domains().items():
+            tree = running_xml(handle)
+            with told("cannot read the guests"):
+                flag = libvirt.VIR_DOMAIN_XML_INACTIVE if handle.isPersistent() else 0
+                kept = _xml.parse(handle.XMLDesc(flag))
+            found[name] = (disk_sources(tree) if tree is not None else frozenset(), disk_sources(kept))
+        return found
+
+    known: dict[str, tuple[Sources, Sources]] = session.once("disk sources", read)
+    return known
+
+
+def users_of(session: Libvirt, pool: str, volume: str, path: str) -> Users:
+    """Return who uses a volume, by its path or as pool and volume."""
+    names = {(pool, volume), ("", os.path.realpath(path))}
+    sources = all_sources(session)
+    return Users(
+        tuple(guest for guest, (running, _kept) in sorted(sources.items()) if running & names),
+        tuple(guest for guest, (_running, kept) in sorted(sources.items()) if kept & names),
+    )
+
+
+def disks_with(session: Libvirt, pool: str, volume: str, path: str) -> list[tuple[str, str]]:
+    """Return (guest, target) of each disk of a running guest that is written to this volume, not to one above it."""
+    found = []
+    real = os.path.realpath(path)
+    for guest, handle in sorted(session.domains().items()):
+        tree = running_xml(handle)
+        for disk in _xml.find_all(tree, "devices/disk") if tree is not None else ():
+            source = _xml.find(disk, "source")
+            if source is None:
+                continue
+            here = source.get("file") or source.get("dev")
+            if (here and os.path.realpath(here) == real) or (source.get("pool") == pool and source.get("volume") == volume):
+                found.append((guest, str(_xml.get(disk, "target/@dev")[0])))
+    return found
+
+
+def users_below(session: Libvirt, pool: str, directory: str, volumes: Iterable[str] = ()) -> list[str]:
+    """Return the running guests that use any volume of a pool: by the pool's name, a path in its directory, or one of C(volumes)."""
+    top, held = os.path.realpath(directory), {os.path.realpath(path) for path in volumes}
+    return [
+        guest
+        for guest, (running, _kept) in sorted(all_sources(session).items())
+        if any(owner == pool or (not owner and (os.path.dirname(path) == top or path in held)) for owner, path in running)
+    ]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Devices that a guest gets without an IOMMU group of their own: USB, disks and partitions, mediated devices. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Size
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, pci
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
+
+USB = "/sys/bus/usb/devices"
+NOT_FOR_GUESTS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
+
+
+def usb(root: Root) -> list[dict[str, Any]]:
+    """Return the USB devices that are no hubs, and what the host does with each."""
+    found = []
+    for name in root.list(USB):
+        told = {word: root.read(f"{USB}/{name}/{word}") for word in ("idVendor", "idProduct", "busnum", "devnum", "bDeviceClass")}
+        if not told["idVendor"] or told["bDeviceClass"] == "09":
+            continue
+        facts = {
+            "port": name,
+            "vendor": f"0x{told['idVendor']}",
+            "product": f"0x{told['idProduct']}",
+            "bus": int(told["busnum"] or 0),
+            "device": int(told["devnum"] or 0),
+            "serial": root.read(f"{USB}/{name}/serial"),
+            "name": root.read(f"{USB}/{name}/product"),
+            "drivers": sorted({root.link(f"{USB}/{name}/{one}/driver") or "" for one in root.list(f"{USB}/{name}") if ":" in one} - {""}),
+            "host_needs": list(_usb_needs(root, name)),
+        }
+        found.append(facts)
+    return found
+
+
+def _usb_needs(root: Root, name: str) -> Iterator[str]:
+    """Yield what the host does with what hangs on a USB device: disks, network interfaces."""
+    place = f"{root.target(f'{USB}/{name}')}/"
+    for disk in root.list("/sys/block"):
+        if f"{root.target(f'/sys/block/{disk}')}/".startswith(place):
+            yield from (f"{disk} is {use}" for use in needs.block_uses(root, disk))
+    known: needs.Known = {}
+    for nic in root.list("/sys/class/net"):
+        if f"{root.target(f'/sys/class/net/{nic}')}/".startswith(place):
+            known = known or needs.addresses(root)
+            yield from needs.vital(root, nic, known)
+            yield from (f"{nic} {use}" for use in needs.interface_uses(root, nic, known))
+
+
+def block(root: Root) -> list[dict[str, Any]]:
+    """Return the disks of the host with their partitions, paths that survive a new order of disks, and uses."""
+    links: dict[str, list[str]] = {}
+    for name in root.list("/dev/disk/by-id"):
+        links.setdefault(root.link(f"/dev/disk/by-id/{name}") or "", []).append(f"/dev/disk/by-id/{name}")
+    found = []
+    for disk in root.list("/sys/block"):
+        if disk.startswith(NOT_FOR_GUESTS):
+            continue
+        parts = [one for one in root.list(f"/sys/block/{disk}") if root.exists(f"/sys/block/{disk}/{one}/partition")]
+        facts = {**_block(root, disk, links), "serial": _serial(root, disk), "pci": _pci_of(root, disk)}
+        found.append({**facts, "partitions": [_block(root, one, links) for one in parts]})
+    return found
+
+
+def _block(root: Root, name: str, links: dict[str, list[str]]) -> dict[str, Any]:
+    sectors = root.number(f"/sys/class/block/{name}/size") or 0
+    return {
+        "path": f"/dev/{name}", "by_id": links.get(name, []), "size": Size.words(sectors * 512),
+        "host_needs": needs.block_uses(root, name),
+    }  # fmt: skip
+
+
+def _serial(root: Root, disk: str) -> str | None:
+    return root.read(f"/sys/block/{disk}/serial") or root.read(f"/sys/block/{disk}/device/serial")
+
+
+def _pci_of(root: Root, disk: str) -> str | None:
+    """Return the PCI device that a disk hangs on, the nearest one."""
+    target = (root.target(f"/sys/block/{disk}") or "").split("/")
+    return next((word for word in reversed(target) if root.exists(pci.path(word)) and word.count(":") == 2), None)
+
+
+def mediated(root: Root) -> list[dict[str, Any]]:
+    """Return the kinds of mediated device that the host's devices can make, and how many more of each."""
+    found = []
+    for parent in root.list("/sys/class/mdev_bus"):
+        place = f"/sys/class/mdev_bus/{parent}/mdev_supported_types"
+        for kind in root.list(place):
+            told = {"parent": parent, "type": kind, "name": root.read(f"{place}/{kind}/name")}
+            found.append({**told, "available": root.number(f"{place}/{kind}/available_instances"), "uuids": root.list(f"{place}/{kind}/devices")})
+    return found

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option of a backup of a guest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Section, Table
+
+RESTORE = (
+    Field("pool", None, c.NAME, "Pool of the restored volumes.", required=True),
+    Field("prefix", None, c.WORD, "How their names begin, by default with that of the guest; C(-vda.qcow2) and so on follows."),
+)
+
+DRILL = (
+    Field("ready", None, c.TEXT, "Text on the first serial port that says that the guest is up.", required=True),
+    Field("timeout", None, c.Integer(low=1, high=86_400), "For how many seconds it is waited for, by default 120."),
+    Field("memory", None, c.SIZE, "Memory of the throw-away guest, by default that of the guest."),
+)
+
+TABLE = Table(
+    noun="backup", root="domainbackup", doc="A backup of a guest.", rows=(
+        Field("domain", None, c.NAME, "Name of the guest.", required=True),
+        Field("name", None, c.WORD, "Name of the backup, unique in its directory.", required=True),
+        Field("path", None, c.PATH, "Directory of the host that holds the backups of this guest. Each is a directory in it.", required=True),
+        Field("state", None, c.Choice(words=("present", "absent", "restored", "drilled")),
+              "What is to be. V(present) has the backup; one that is there is never made again. V(restored) has volumes with"
+              " its content, checked. V(drilled) has it proved once that a guest boots from it. V(absent) deletes it, which"
+              " is refused while another builds on it."),
+        Field("incremental", None, c.YES_NO,
+              "Whether it only holds what was written since the last one in the directory. The disks must be qcow2, and the"
+              " guest must run."),
+        Field("disks", None, c.WORD, "Targets of the disks, by default all that are written to.", many=True),
+        Field("quiesce", None, c.YES_NO, "Whether the agent in the guest holds its file systems still while the backup begins."),
+        Section("restore", None, "Where O(state=restored) puts the content.", RESTORE),
+        Section("drill", None, "How O(state=drilled) sees that the guest boots. It has no network and none of the host's devices.", DRILL),
+    ),
+)  # fmt: skip
+
+
+def complete(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001  every table's signature
+    """Return the wanted options; a backup needs no others."""
+    return wanted
+
+
+def check(wanted: dict[str, Any]) -> None:
+    """Raise KvmError for options that cannot stand together."""
+    for state, option in (("restored", "restore"), ("drilled", "drill")):
+        if (wanted.get("state") == state) != (option in wanted):
+            raise KvmError(f"{option}: goes with state: {state}, and that with {option}")

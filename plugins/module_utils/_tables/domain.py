@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option of a guest. Names follow https://libvirt.org/formatdomain.html in snake_case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Section, Table, match
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.devices import DEVICES
+
+MAX_VCPUS = 4096
+WEIGHT = c.Integer(low=2, high=262144)  # the range of cgroup cpu.shares; virsh accepts less and libvirt then refuses it
+PERIOD = c.Integer(low=1000, high=1000000)
+QUOTA = c.Integer(low=-1, high=17592186044415)
+
+CLOUD_INIT = (
+    "A medium for cloud-init in a drive of its own, made with what is given and replaced when that changes; the guest reads it"
+    " at its next start. Its file is readable by root only, and goes with the guest."
+)
+WAIT_FOR = (
+    "What to wait for once the guest is as wanted, also when nothing had to be done. When it does not come in time the task"
+    " fails with RV(evidence), and the guest stays as it is. Check mode does not wait."
+)
+
+LIFE = (
+    Field("name", None, c.NAME, "Name of the guest, unique on its host.", required=True),
+    Field(
+        "state", None, c.Choice(words=("present", "running", "stopped", "paused", "saved", "absent")),
+        "What the guest is to be. V(present) defines it and leaves it running or stopped as it is. V(saved) keeps the"
+        " memory of a running guest on disk, from where its next start goes on. V(absent) removes the definition, and"
+        " of its disks only what O(remove_storage) names.",
+    ),
+    Field("autostart", None, c.YES_NO, "Whether the guest starts with its host."),
+    Field("clone_from", None, c.NAME, "Guest of the host whose definition a new guest begins with, without its UUID, MAC addresses and"
+          " NVRAM; options go on top. Only counts when the guest is first defined. A disk that both would write is refused: give"
+          " the clone a volume of its own, for example one that M(anfitrion.kvm.kvm_volume) made from the other."),
+    Field("mac_seed", None, c.TEXT, "A text, such as the name of the host, from which with the names of guest and interface the MAC"
+          " address of a new named interface without O(interfaces[].mac) is computed, so that it is the same each time."),
+    Field("start_after", None, c.NAME, "Guests that must run, and have what their O(wait_for) asks for, before this one is"
+          " started. If one of them fails, this one is left as it is.", many=True),
+    Field("start_delay", None, c.Integer(high=86400), "Seconds to wait before it is started."),
+    Field("remove_storage", None, c.TEXT, "Targets of disks, such as V(vda), whose storage is deleted with a guest that is to be"
+          " V(absent), once its definition is gone. Refused, before anything is done, for one that is read-only, shareable, used"
+          " by another guest, the backing of another image, or in no active pool of the host.", many=True),
+    Section("cloud_init", None, CLOUD_INIT, (
+        Field("user_data", None, c.XML, "What to set up, most often a document that starts with C(#cloud-config).", secret=True),
+        Field("meta_data", None, c.XML, "What the guest is. Its name as C(instance-id) and C(local-hostname) if not given."),
+        Field("network_config", None, c.XML, "Its network, version 1 or 2 of cloud-init's format."),
+        Field("path", None, c.PATH, "File of the medium, C(/var/lib/libvirt/images/NAME.seed.iso) if not given."),
+        Field("detach", None, c.YES_NO, "Whether it is taken out and deleted once the guest is what O(wait_for) asks for. It is"
+              " not put in again, whatever is given later."),
+    )),
+    Section("wait_for", None, WAIT_FOR, (
+        Field("agent", None, c.YES_NO, "Whether to wait until its agent answers."),
+        Field("address", None, c.TEXT, "V(any), or a network such as V(192.0.2.0/24) in which it is to have an address; known"
+              " from its agent, a DHCP lease or ARP."),
+        Field("port", None, c.Integer(low=1, high=65535), "TCP port that is to take connections from the host."),
+        Field("host", None, c.TEXT, "Where O(wait_for.port) is, if not at the guest's own address."),
+        Field("console", None, c.TEXT, "Regular expression for what its serial console is to print. With a C(log) of"
+              " O(serials) all of this start counts, without one only what comes while it is waited for."),
+        Field("timeout", None, c.Integer(low=1), "Seconds for all of it together, V(300) if not given."),
+    )),
+    Field(
+        "xml", None, c.XML,
+        "Any of libvirt's domain XML, for what no option covers. A whole C(<domain>) is the definition, and what it"
+        " leaves out is taken away; any other root element is merged into the definition. Options go on top.",
+    ),
+    Field(
+        "unset", None, c.TEXT, "Dotted names of single options to take out of the definition, such as"
+        " V(cputune.shares).", many=True,
+    ),
+)  # fmt: skip
+
+GENERAL = (
+    Field("uuid", "uuid", c.UUID, "UUID of the guest. Made by libvirt when the guest is first defined without one."),
+    Field("type", "@type", c.Choice(words=("kvm", "qemu")), "V(kvm), or V(qemu) for emulation without it."),
+    Field("title", "title", c.TEXT, "A short title, one line.", live="metadata"),
+    Field("description", "description", c.TEXT, "A description for people.", live="metadata"),
+)
+
+OS = Section("os", "os", "The machine and how it boots.", (
+    Field("machine", "type/@machine", c.MACHINE, "Machine type. The aliases V(q35) and V(pc) mean the newest version when"
+          " the guest is first defined, and the version it has from then on."),
+    Field("arch", "type/@arch", c.WORD, "Architecture, such as V(x86_64)."),
+    Field("firmware", "@firmware", c.Choice(words=("bios", "efi")), "Firmware that libvirt picks by itself."),
+    Field("loader", "loader", c.PATH, "Path of a firmware image, instead of O(os.firmware)."),
+    Field("boot", "boot/@dev", c.Choice(words=("hd", "cdrom", "network", "fd")), "Boot order by kind of device.",
+          many=True),
+    Field("kernel", "kernel", c.PATH, "Path on the host of a kernel to boot directly."),
+    Field("initrd", "initrd", c.PATH, "Path on the host of its initial RAM disk."),
+    Field("cmdline", "cmdline", c.TEXT, "Its command line."),
+))  # fmt: skip
+
+CPU_AND_MEMORY = (
+    Section("vcpus", ".", "Virtual CPUs.", (
+        # max first: libvirt prints no count that equals it, and then means the count that the guest had.
+        Field("max", "vcpu", c.Integer(low=1, high=MAX_VCPUS),
+              "How many it can be given while it runs. As O(vcpus.count) when the guest is first defined."),
+        Field("count", "vcpu/@current", c.Integer(low=1, high=MAX_VCPUS), "How many the guest has.", live="vcpus",
+              fallback="vcpu"),
+        Field("cpuset", "vcpu/@cpuset", c.CPUSET, "Host CPUs that they may run on where O(cputune) says nothing."),
+    )),
+    Section("memory", ".", "Memory and what backs it.", (
+        Field("size", "currentMemory", c.SIZE, "How much the guest has.", live="memory", fallback="memory"),
+        Field("max", "memory", c.SIZE,
+              "How much the balloon can give it while it runs. As O(memory.size) when the guest is first defined."),
+        Field("hugepages", "memoryBacking/hugepages/page/@size", c.SIZE, "Page size of the huge pages that back it."),
+        Field("locked", "memoryBacking/locked", c.PRESENCE, "Whether it is locked in the host's memory."),
+        Field("nosharepages", "memoryBacking/nosharepages", c.PRESENCE, "Whether KSM leaves it alone."),
+        Field("source", "memoryBacking/source/@type", c.Choice(words=("file", "anonymous", "memfd")),
+              "What provides it."),
+        Field("access", "memoryBacking/access/@mode", c.Choice(words=("shared", "private")),
+              "Whether other processes may map it."),
+        Field("allocation", "memoryBacking/allocation/@mode", c.Choice(words=("immediate", "ondemand")),
+              "When it is allocated."),
+    )),
+    Section("cpu", "cpu", "The CPU that the guest sees.", (
+        Field("mode", "@mode", c.Choice(words=("custom", "host-model", "host-passthrough", "maximum")),
+              "How the model is chosen.", expanded="libvirt prints host-model as the model that it became"),
+        Field("model", "model", c.WORD, "Named model, with O(cpu.mode=custom)."),
+        Field("check", "@check", c.Choice(words=("none", "partial", "full")), "How strictly the host must provide it.",
+              expanded="libvirt raises it once the guest runs"),
+        Field("migratable", "@migratable", c.ON_OFF, "Whether to leave out what would forbid migration."),
+        Section("topology", "topology", "How the vCPUs are arranged; the product is O(vcpus.max).", (
+            Field("sockets", "@sockets", c.Integer(low=1), "Sockets."),
+            Field("dies", "@dies", c.Integer(low=1), "Dies a socket."),
+            Field("cores", "@cores", c.Integer(low=1), "Cores a die."),
+            Field("threads", "@threads", c.Integer(low=1), "Threads a core."),
+        )),
+        Items("features", "feature", ("name",), "Single CPU features.", (
+            Field("name", "@name", c.WORD, "Feature, as in C(virsh domcapabilities).", required=True),
+            Field("policy", "@policy", c.Choice(words=("force", "require", "optional", "disable", "forbid")),
+                  "What becomes of it."),
+        ), purge=True),
+        Items("numa", "numa/cell", ("id",), "NUMA nodes of the guest.", (
+            Field("id", "@id", c.Integer(high=1023), "Number of the node. Its place in the list when not given."),
+            Field("cpus", "@cpus", c.CPUSET, "Virtual CPUs of the node."),
+            Field("memory", "@memory", c.SIZE, "Memory of the node."),
+            Items("distances", "distances/sibling", ("id",), "Distance to each node, 10 to itself.", (
+                Field("id", "@id", c.Integer(high=1023), "The other node.", required=True),
+                Field("value", "@value", c.Integer(low=10, high=255), "Distance."),
+            )),
+        ), purge=True, numbered=True),
+    )),
+    Section("cputune", "cputune", "CPU shares, quotas and pinning.", (
+        Field("shares", "shares", WEIGHT, "Relative weight among all guests.", live="scheduler"),
+        Field("period", "period", PERIOD, "Period of the vCPU quota, in microseconds.", live="scheduler"),
+        Field("quota", "quota", QUOTA, "CPU time of each vCPU in a period, in microseconds; V(-1) and V(0) are no limit.",
+              live="scheduler", dropped=0),
+        Field("emulatorpin", "emulatorpin/@cpuset", c.CPUSET, "Host CPUs of QEMU's own threads.", live="emulator_pin"),
+        Items("vcpupin", "vcpupin", ("vcpu",), "Which host CPUs each vCPU may run on.", (
+            Field("vcpu", "@vcpu", c.Integer(high=MAX_VCPUS - 1), "Number of the vCPU.", required=True),
+            Field("cpuset", "@cpuset", c.CPUSET, "Host CPUs, for example V(0-3,^2).", live="vcpu_pin"),
+        ), live="vcpu_pin", purge=True),
+    )),
+    Section("numatune", "numatune", "Host NUMA nodes that provide the memory.", (
+        Field("mode", "memory/@mode", c.Choice(words=("strict", "preferred", "interleave", "restrictive")),
+              "How strictly."),
+        Field("nodeset", "memory/@nodeset", c.NODESET, "Host nodes.", live="numa_nodes"),
+        Items("memnode", "memnode", ("cellid",), "The same for one NUMA node of the guest.", (
+            Field("cellid", "@cellid", c.Integer(high=1023), "Node of the guest.", required=True),
+            Field("mode", "@mode", c.Choice(words=("strict", "preferred", "interleave", "restrictive")),
+                  "How strictly."),
+            Field("nodeset", "@nodeset", c.NODESET, "Host nodes."),
+        ), purge=True),
+    )),
+)  # fmt: skip
+
+FEATURES = (
+    Section("features", "features", "Features of the platform.", (
+        Field("acpi", "acpi", c.PRESENCE, "ACPI; without it no graceful shutdown."),
+        Field("apic", "apic", c.PRESENCE, "APIC."),
+        Field("ioapic", "ioapic/@driver", c.Choice(words=("kvm", "qemu")),
+              "Who emulates the I/O APIC; V(qemu) for an IOMMU with interrupt remapping."),
+        Field("tcg_cache", "tcg/tb-cache", c.SIZE, "Cache of translated code of a guest without KVM."),
+    )),
+    Section("clock", "clock", "The guest's clock.", (
+        Field("offset", "@offset", c.Choice(words=("utc", "localtime", "timezone", "variable", "absolute")),
+              "What it starts from."),
+        Items("timers", "timer", ("name",), "Single sources of time.", (
+            Field("name", "@name", c.Choice(words=("hpet", "kvmclock", "pit", "rtc", "tsc", "hypervclock")), "Timer.", required=True),
+            Field("present", "@present", c.YES_NO,
+                  "Whether the guest has it. A Linux guest that has an C(hpet) leaves it ticking once it has something better, and QEMU "
+                  "then wakes up 250 times a second for as long as the guest is idle.", dropped=True),
+            Field("tickpolicy", "@tickpolicy", c.Choice(words=("delay", "catchup", "merge", "discard")), "What becomes of missed ticks."),
+        )),
+    )),
+    Field("on_poweroff", "on_poweroff", c.Choice(words=("destroy", "restart", "preserve", "rename-restart")),
+          "What follows when the guest powers off.", live="lifecycle"),
+    Field("on_reboot", "on_reboot", c.Choice(words=("destroy", "restart", "preserve", "rename-restart")),
+          "What follows when the guest reboots.", live="lifecycle"),
+    Field("on_crash", "on_crash",
+          c.Choice(words=("destroy", "restart", "preserve", "rename-restart", "coredump-destroy", "coredump-restart")),
+          "What follows when the guest crashes.", live="lifecycle"),
+)  # fmt: skip
+
+TABLE = Table("domain", "domain", "A KVM guest.", (*LIFE, *GENERAL, OS, *CPU_AND_MEMORY, *FEATURES, *DEVICES))
+
+# What a guest gets when it is first defined and neither its options nor its XML say otherwise.
+BIRTH: dict[str, Any] = {
+    "type": "kvm",
+    "os": {"machine": "q35"},
+    "vcpus": {"count": 1},
+    "memory": {"size": "1GiB"},
+    "features": {"acpi": True, "apic": True},
+    "cpu": {"mode": "host-passthrough"},
+    "rng": {"backend": "/dev/urandom"},
+    "consoles": [{"port": 0}],
+    "spare_ports": 4,
+}
+
+
+def born(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the sections of a new guest with the defaults for what neither options nor XML say."""
+    given = _xml.parse(wanted["xml"]) if "xml" in wanted else None
+    if given is not None and given.tag == "domain":
+        return {}
+    made: dict[str, Any] = {}
+    for name, default in BIRTH.items():
+        stated = wanted.get(name)
+        if isinstance(default, dict):
+            made[name] = {**default, **(stated or {})}
+        elif stated is None:
+            made[name] = default
+    if (wanted.get("rng") or {}).get("state") == "absent":
+        made.pop("rng")
+    if "serials" in wanted:
+        made.pop("consoles", None)  # libvirt makes the console that is the twin of serial port 0
+    cpu = wanted.get("cpu") or {}
+    if "mode" not in cpu and "model" in cpu:
+        made["cpu"]["mode"] = "custom"
+    elif "mode" not in cpu and wanted.get("type") == "qemu":
+        made["cpu"] = cpu  # host-passthrough needs KVM
+    return {name: value for name, value in made.items() if value != {}}
+
+
+def blank(name: str) -> Any:
+    """Return the tree that a new guest is written into."""
+    tree = _xml.new("domain")
+    _xml.put(tree, "name", name)
+    _xml.put(tree, "os/type", "hvm")
+    return tree
+
+
+def finish(tree: Any, wanted: dict[str, Any]) -> None:
+    """Give a new guest the root ports of its devices and the spare ones, so that libvirt does not make just what it needs."""
+    spare = wanted.get("spare_ports") or 0
+    machine = _xml.get(tree, "os/type/@machine")[0] or ""
+    if not spare or "q35" not in machine or _xml.find_all(tree, "devices/controller[@type='pci']"):
+        return
+    # Each virtio device, NIC, host device, balloon and the USB controller takes a port of its own.
+    devices = sum(len(_xml.find_all(tree, f"devices/{tag}")) for tag in ("disk", "interface", "hostdev", "rng"))
+    for model in ("pcie-root", *["pcie-root-port"] * min(devices + 4 + spare, 28)):
+        _xml.put(_xml.add(tree, "devices/controller[@type='pci']"), "@model", model)
+
+
+def complete(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the wanted options with what follows from them; C(found) are those of the present definition."""
+    done = _with_twins(wanted, found, purge)
+    for section, amount in (("vcpus", int), ("memory", c.SIZE.bytes)):
+        done[section] = _ceiling(done.get(section) or {}, found.get(section) or {}, amount)
+    for kind in BIRTH_OF_ITEMS:
+        if kind in done:
+            done[kind] = [_born(kind, item, found.get(kind) or []) for item in done[kind]]
+    if done.get("balloon") and not found.get("balloon"):
+        done["balloon"] = {"model": "virtio", **done["balloon"]}
+    if done.get("guest_agent") is not None:
+        agent = {"name": "org.qemu.guest_agent.0", "state": "present" if done["guest_agent"] else "absent"}
+        done["channels"] = [*done.get("channels", []), agent]
+    return {name: value for name, value in done.items() if value != {}}
+
+
+def _with_twins(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str, ...]) -> dict[str, Any]:
+    """Return the options so that purging one kind keeps the twin of what stays: serial port 0 is console 0 to libvirt."""
+    done = dict(wanted)
+    for kind, twin in (("consoles", "serials"), ("serials", "consoles")):
+        if kind not in purge or _port_0(done.get(kind)) is not None:
+            continue
+        stated = _port_0(done.get(twin))
+        stays = stated["state"] != "absent" if stated else twin not in purge and _port_0(found.get(twin)) is not None
+        if stays:
+            done[kind] = [*(done.get(kind) or []), {"port": 0}]
+    return done
+
+
+def _port_0(items: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    return next(({"state": "present", **item} for item in items or [] if item["port"] == 0), None)
+
+
+BIRTH_OF_ITEMS = ("disks", "interfaces", "hostdevs", "serials", "consoles")
+
+
+def _born(kind: str, item: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return an item with the defaults that it gets when it is new."""
+    row = next(row for row in DEVICES if row.name == kind)
+    if not isinstance(row, Items) or match(row, item, found) or item.get("state") == "absent":
+        return item
+    if kind == "hostdevs":
+        return {"managed": True, **item}
+    if kind in ("serials", "consoles"):
+        return {"type": "pty", **item}
+    if kind == "interfaces":
+        return item if "vf" in item or "vf_address" in item else {"model": "virtio", **item}
+    bus = {"vd": "virtio", "sd": "sata", "hd": "ide", "fd": "fdc"}.get(item["target"][:2], "virtio")
+    name = item.get("path") or item.get("volume") or ""
+    image = {"format": "qcow2" if name.endswith(".qcow2") else "raw"} if name or "block" in item else {}
+    return {"bus": bus, "device": "disk", **image, **item}
+
+
+def _ceiling(wanted: dict[str, Any], found: dict[str, Any], amount: Any) -> dict[str, Any]:
+    """Return count or size with the maximum that it needs, as much where there is none or less; and a maximum with it."""
+    now = "count" if amount is int else "size"
+    if now in wanted and "max" not in wanted and ("max" not in found or amount(found["max"]) < amount(wanted[now])):
+        return {**wanted, "max": wanted[now]}
+    if "max" in wanted and now not in wanted and now in found:
+        return {**wanted, now: found[now]}  # else it would follow the maximum
+    return wanted
+
+
+def check(wanted: dict[str, Any]) -> None:
+    """Raise KvmError for options that cannot stand together."""
+    vcpus, memory = wanted.get("vcpus") or {}, wanted.get("memory") or {}
+    if vcpus.get("count", 0) > vcpus.get("max", MAX_VCPUS):
+        raise KvmError(f"vcpus.count: {vcpus['count']} is greater than vcpus.max {vcpus['max']}")
+    if "size" in memory and "max" in memory and c.SIZE.bytes(memory["size"]) > c.SIZE.bytes(memory["max"]):
+        raise KvmError(f"memory.size: {memory['size']} is greater than memory.max {memory['max']}")
+    if "size" in memory and c.SIZE.bytes(memory["size"]) < 1024**2:
+        raise KvmError(f"memory.size: {memory['size']} is below 1MiB")
+    quota = (wanted.get("cputune") or {}).get("quota")
+    if quota is not None and 0 < quota < 1000:
+        raise KvmError(f"cputune.quota: {quota} is below 1000, the least that libvirt takes")
+    _check_cells((wanted.get("cpu") or {}).get("numa") or [])
+    for place, disk in enumerate(wanted.get("disks") or []):
+        _check_disk(place, disk)
+    _check_macs(wanted.get("interfaces") or [])
+
+
+RESULT_CHECKED = ("vcpus", "memory", "cpu", "cputune", "disks", "serials", "consoles", "rng")  # by check_result
+
+
+def check_result(found: dict[str, Any]) -> None:
+    """Raise KvmError for options of a definition, stated now or before, that cannot stand together."""
+    cpu, vcpus = found.get("cpu") or {}, found.get("vcpus") or {}
+    for name in ("check", "features"):
+        if cpu.get(name) and not {"mode", "model"} & set(cpu):
+            raise KvmError(f"cpu.{name}: needs cpu.mode or cpu.model")
+    _check_topology(cpu.get("topology"), vcpus)
+    _check_memory_of_nodes(cpu.get("numa") or [], (found.get("memory") or {}).get("max"))
+    for pin in (found.get("cputune") or {}).get("vcpupin") or []:
+        if pin["vcpu"] >= vcpus.get("max", MAX_VCPUS):
+            raise KvmError(f"cputune.vcpupin[{pin['vcpu']}]: the guest has at most {vcpus['max']} vCPUs, numbered from 0")
+    _check_characters(found)
+    rate = (found.get("rng") or {}).get("rate")
+    if rate and "bytes" not in rate:
+        raise KvmError("rng.rate.bytes: must be given with a period")
+    for disk in found.get("disks") or []:
+        _check_throttling(f"disks[{disk['target']}].iotune", disk.get("iotune") or {})
+
+
+def _check_topology(topology: dict[str, Any] | None, vcpus: dict[str, Any]) -> None:
+    lacking = [name for name in ("sockets", "cores", "threads") if topology and name not in topology]
+    if lacking:
+        raise KvmError(f"cpu.topology: {' and '.join(lacking)} must be given too")
+    if topology and "max" in vcpus:
+        product = topology["sockets"] * topology.get("dies", 1) * topology["cores"] * topology["threads"]
+        if product != vcpus["max"]:
+            raise KvmError(f"cpu.topology: makes {product} CPUs, vcpus.max is {vcpus['max']}")
+
+
+def _check_memory_of_nodes(nodes: list[dict[str, Any]], top: str | None) -> None:
+    _check_distances(nodes)
+    sizes = [c.SIZE.bytes(node["memory"]) for node in nodes if "memory" in node]
+    if top and sizes and len(sizes) == len(nodes) and sum(sizes) != c.SIZE.bytes(top):
+        raise KvmError(f"cpu.numa: its nodes have {c.Size.words(sum(sizes))} together, memory.max is {top}")
+
+
+def _check_characters(found: dict[str, Any]) -> None:
+    """Refuse what libvirt would drop or renumber without a word."""
+    for kind in ("serials", "consoles"):
+        for item in found.get(kind) or []:
+            if item.get("type") == "pty" and "path" in item:
+                raise KvmError(f"{kind}[{item['port']}].path: a pty has none, libvirt chooses it")
+            if "log_append" in item and "log" not in item:
+                raise KvmError(f"{kind}[{item['port']}].log_append: needs log")
+    ports = sorted(item["port"] for item in found.get("consoles") or [])
+    if ports != list(range(len(ports))):
+        raise KvmError(f"consoles: the ports are {', '.join(map(str, ports))}, expected 0 to {len(ports) - 1}")
+
+
+def _check_distances(cells: list[dict[str, Any]]) -> None:
+    """Refuse what libvirt 9.0 dies of: a distance to the node itself that is not 10, or to another that is 10."""
+    numbers = [cell["id"] for cell in cells]
+    if sorted(numbers) != list(range(len(numbers))):
+        raise KvmError(f"cpu.numa: its ids are {', '.join(map(str, numbers))}, expected 0 to {len(numbers) - 1}")
+    for cell in cells:
+        for other in cell.get("distances") or []:
+            option = f"cpu.numa[{cell['id']}].distances[{other['id']}]"
+            if other["id"] not in numbers:
+                raise KvmError(f"{option}: there is no such node")
+            if "value" in other and (other["value"] == 10) != (other["id"] == cell["id"]):
+                raise KvmError(f"{option}.value: {other['value']}; it is 10 to the node itself and more to any other")
+
+
+def _check_throttling(option: str, iotune: dict[str, int]) -> None:
+    for metric in ("bytes_sec", "iops_sec"):
+        parts = [f"{way}_{metric}" for way in ("read", "write") if iotune.get(f"{way}_{metric}")]
+        if parts and iotune.get(f"total_{metric}"):
+            raise KvmError(f"{option}: total_{metric} and {' and '.join(parts)} are mutually exclusive; 0 clears one")
+
+
+def _check_cells(cells: list[dict[str, Any]]) -> None:
+    for place, cell in enumerate(cells):
+        for other in cells[:place]:
+            both = c.CPUSET.numbers(cell.get("cpus", "4095")) & c.CPUSET.numbers(other.get("cpus", "4094"))
+            if both:
+                raise KvmError(f"cpu.numa[{cell['id']}].cpus: overlaps cpu.numa[{other['id']}] in {min(both)}")
+
+
+def _check_disk(place: int, disk: dict[str, Any]) -> None:
+    sources = [word for word in ("path", "block", "volume") if word in disk]
+    name = f"disks[{disk.get('target', place)}]"
+    if len(sources) > 1:
+        raise KvmError(f"{name}: {' and '.join(sources)} are mutually exclusive")
+    if ("volume" in disk) != ("pool" in disk):
+        raise KvmError(f"{name}: pool and volume go together")
+    if disk.get("device") == "cdrom" and disk.get("readonly") is False:
+        raise KvmError(f"{name}.readonly: a cdrom is always read-only")
+    letter, bus = disk.get("target", "  ")[:2], disk.get("bus")
+    fits = {"vd": ("virtio",), "sd": ("scsi", "sata", "usb"), "hd": ("ide",), "fd": ("fdc",)}
+    if bus and bus not in fits.get(letter, (bus,)):
+        raise KvmError(f"{name}: target {disk['target']} does not fit bus {bus}")
+
+
+def _check_macs(interfaces: list[dict[str, Any]]) -> None:
+    seen: dict[Any, Any] = {}
+    for place, nic in enumerate(interfaces):
+        sources = [word for word in ("network", "bridge", "vf", "vf_address", "udp", "type") if word in nic]
+        if len(sources) > 1:
+            raise KvmError(f"interfaces[{nic.get('name', place)}]: {' and '.join(sources)} are mutually exclusive")
+        if nic.get("mac") in seen and nic.get("mac"):
+            raise KvmError(f"interfaces[{place}].mac: {nic['mac']} is that of interfaces[{seen[nic['mac']]}] too")
+        seen[nic.get("mac")] = place

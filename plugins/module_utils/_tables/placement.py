@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of kvm_placement: which NUMA node a guest lives on."""
+
+from __future__ import annotations
+
+from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import NAME, Pattern
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Table
+
+PLACEMENT = Table(
+    "placement",
+    "",
+    "Guests and the NUMA node that they live on.",
+    (
+        Field("name", None, NAME, "Name of the guest. It exists already.", required=True),
+        Field("node", None, Pattern(pattern=r"auto|\d{1,4}", says="auto or the number of a node"),
+              "Number of a NUMA node, or V(auto): where its PCI devices are, else where it was placed before as long as it fits there, else "
+              "where the most room is.", required=True),
+    ),
+)  # fmt: skip

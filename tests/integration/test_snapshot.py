@@ -1,0 +1,96 @@
+"""kvm_snapshot on a real libvirt: a guest without an operating system, whose disk is written and read through its QEMU."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def snapshot(**options: Any) -> dict[str, Any]:
+    return {"name": f"Snapshot {options.get('name')}", "anfitrion.kvm.kvm_snapshot": options}
+
+
+def life(**options: Any) -> list[dict[str, Any]]:
+    task = snapshot(**options)
+    return [{**task, "check_mode": True}, task, task]
+
+
+@pytest.fixture
+def guest(libvirtd: Any, tmp_path: Path, fresh_name: str) -> Iterator[Callable[..., str]]:
+    """A running guest; what this is writes and reads through its QEMU."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(tmp_path / "disk.qcow2"), "8M"], check=True)
+    (tmp_path / "guest.xml").write_text(
+        f"""<domain type="qemu"><name>{fresh_name}</name><memory unit="MiB">32</memory><os><type machine="q35">hvm</type></os>
+        <features><acpi/></features><devices><disk type="file" device="disk"><driver name="qemu" type="qcow2"/>
+        <source file="{tmp_path}/disk.qcow2"/><target dev="vda" bus="virtio"/></disk></devices></domain>"""
+    )
+    libvirtd.run("virsh", "define", str(tmp_path / "guest.xml"))
+    libvirtd.run("virsh", "start", fresh_name)
+
+    def inside(command: str) -> str:
+        words = f'qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend "{command}"'
+        return str(libvirtd.run("virsh", "qemu-monitor-command", fresh_name, "--hmp", words).stdout)
+
+    yield inside
+    libvirtd.run("virsh", "destroy", fresh_name, check=False)
+    libvirtd.run("virsh", "undefine", fresh_name, "--snapshots-metadata", check=False)
+
+
+def holds(path: Path, pattern: int) -> bool:
+    probe = subprocess.run(["qemu-io", "-r", "-U", "-c", f"read -P {pattern} 0 64k", str(path)], check=True, capture_output=True, text=True)
+    return "verification failed" not in probe.stdout
+
+
+@pytest.mark.row("P09")
+def test_a_guest_is_put_back_to_its_snapshot_and_a_series_keeps_its_last(
+    play: Any, libvirtd: Any, guest: Any, tmp_path: Path, fresh_name: str
+) -> None:
+    where = {"domain": fresh_name}
+    guest("write -P 1 0 64k")
+    run = play(life(**where, name="a", description="before")).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False]
+    guest("write -P 2 0 64k")
+    back = snapshot(**where, name="a", state="reverted")
+    told = {"name": "Tell", "anfitrion.kvm.kvm_snapshot_info": {}}
+    series = [task for number in (1, 2, 3) for task in life(**where, name=f"day{number}", series="day", keep=2)]
+    run = play([{**back, "check_mode": True}, back, told, *series, told]).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False, *([True, True, False] * 3), False]
+    first = next(one for one in run.tasks[2].result["snapshots"] if one["domain"] == fresh_name)
+    assert (first["name"], first["kind"], first["description"]) == ("a", "internal", "before")
+    names = [one["name"] for one in run.tasks[-1].result["snapshots"] if one["domain"] == fresh_name]
+    assert names == ["a", "day2", "day3"], "a snapshot of no series stays"
+    libvirtd.run("virsh", "destroy", fresh_name)
+    assert holds(tmp_path / "disk.qcow2", 1)
+    refused = [
+        ({"name": "a", "kind": "external"}, "kind: cannot be changed from internal to external"),
+        ({"name": "none", "state": "reverted"}, "there is no snapshot 'none'; the guest has a, day2, day3"),
+        ({"name": "b", "keep": 2}, "keep: goes with series"),
+    ]
+    run = play([{**snapshot(**where, **options), "ignore_errors": True} for options, _text in refused])
+    assert [(text, one.message) for (_options, text), one in zip(refused, run.tasks) if text not in one.message] == []
+    gone = snapshot(snapshots=[{**where, "name": name, "state": "absent"} for name in names])
+    run = play([{**gone, "check_mode": True}, gone, gone]).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False]
+
+
+@pytest.mark.row("P09")
+def test_an_external_snapshot_is_merged_when_it_goes(play: Any, libvirtd: Any, guest: Any, tmp_path: Path, fresh_name: str) -> None:
+    disk, options = tmp_path / "disk.qcow2", {"domain": fresh_name, "name": "ext", "kind": "external"}
+    guest("write -P 1 0 64k")
+    run = play(life(**options)).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False]
+    guest("write -P 2 0 64k")
+    assert holds(disk, 1), "the old image is written to"
+    run = play(life(domain=fresh_name, name="ext", state="absent")).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False]
+    assert str(disk) in libvirtd.run("virsh", "domblklist", fresh_name).stdout
+    libvirtd.run("virsh", "destroy", fresh_name)
+    assert holds(disk, 2)
+    assert sorted(path.name for path in tmp_path.glob("disk*")) == ["disk.qcow2"]
+    play(snapshot(**options)).succeeded()
+    new = next(path for path in tmp_path.glob("disk.*") if path != disk)
+    assert new.stat().st_mode & 0o077 == 0, "others can read it"

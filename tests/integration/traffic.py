@@ -1,0 +1,81 @@
+"""What outside machines and guests say to each other in tests; run by the distribution's Python inside a network namespace.
+
+    traffic.py serve NAME PORT…      answers a TCP connection with "NAME saw ADDRESS"; prints "ready" first
+    traffic.py reach ADDRESS PORT    prints what the server said, "refused" or "silent"
+    traffic.py echo ADDRESS          answers datagrams until its standard input ends; prints "ready" first
+    traffic.py ping ADDRESS          sends one every 20 ms until its standard input ends; prints how many it sent and got back
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import threading
+import time
+
+PORT = 9007
+PAUSE = 0.02
+PATIENCE = 1.0
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def serve(name: str, *ports: str) -> None:
+    for port in ports:
+        listener = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
+        threading.Thread(target=answer, args=(name, listener), daemon=True).start()
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+def answer(name: str, listener: socket.socket) -> None:
+    while True:
+        connection, peer = listener.accept()
+        connection.sendall(f"{name} saw {peer[0].replace('::ffff:', '')}".encode())
+        connection.close()
+
+
+def reach(address: str, port: str) -> None:
+    try:
+        with socket.create_connection((address, int(port)), timeout=2) as connection:
+            print(connection.recv(200).decode())
+    except TimeoutError:
+        print("silent")
+    except OSError:
+        print("refused")
+
+
+def echo(address: str) -> None:
+    with socket.socket(family(address), socket.SOCK_DGRAM) as server:
+        server.bind((address, PORT))
+        print("ready", flush=True)
+        while sys.stdin not in (ready := select.select([server, sys.stdin], [], [])[0]):
+            server.sendto(*server.recvfrom(100)) if server in ready else None
+
+
+def ping(address: str) -> None:
+    sent = got = 0
+    with socket.socket(family(address), socket.SOCK_DGRAM) as client:
+        client.connect((address, PORT))
+        until = None
+        while until is None or (got < sent and time.monotonic() < until):
+            ready = select.select([client] if until else [client, sys.stdin], [], [], PAUSE)[0]
+            if sys.stdin in ready:
+                until = time.monotonic() + PATIENCE
+            try:
+                if client in ready:
+                    client.recv(100)
+                    got += 1
+                elif until is None:
+                    client.send(b"x")
+                    sent += 1
+            except ConnectionRefusedError as error:  # an ICMP error came for an earlier one, which is lost
+                print(f"{sent}: {error}", file=sys.stderr)
+    print(sent, got)
+
+
+if __name__ == "__main__":
+    {"serve": serve, "reach": reach, "echo": echo, "ping": ping}[sys.argv[1]](*sys.argv[2:])
