@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
@@ -21,7 +21,6 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import
     restart_steps,
     state_of,
 )
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest, settled, ways
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import (
     Family,
     autostart_plan,
@@ -45,6 +44,9 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain impor
     complete,
     finish,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
 
 PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, Items) and row.purge)
 
@@ -257,6 +259,9 @@ def _guest(session: Libvirt, name: str, handle: Any | None, target: Any, defined
     running = running_xml(handle, libvirt.VIR_DOMAIN_XML_SECURE) if handle is not None else None
     if running is None:
         return None
+    # Only a guest that runs needs the ways in which one takes a change; a task that defines fifty is spared loading them.
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest  # noqa: PLC0415
+
     with told("cannot read the host's CPUs"):
         return Guest(session, name, handle, running, target, session.once("CPUs", session.connection.getCPUMap)[0], defined_memory)
 
@@ -265,6 +270,8 @@ def _live(
     session: Libvirt, guest: Guest, wanted: dict[str, Any], after: Any | None, purge: tuple[str, ...]
 ) -> tuple[list[Change], list[Step], list[Difference]]:
     """Return how the running guest takes what it has not, and what it takes only at its next start."""
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import ways  # noqa: PLC0415
+
     changes: list[Change] = []
     steps: list[Step] = []
     pending: list[Difference] = []
@@ -290,6 +297,8 @@ def _live(
 
 def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> list[Difference]:
     """Return how what runs differs from what is wanted, without what only looks different once a guest runs."""
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import settled  # noqa: PLC0415
+
     found = _fields.read(TABLE.rows, guest.running)
     differences = _fields.differences(TABLE.rows, wanted, found, purge)
     return [one for one in differences if not (isinstance(one.row, Field) and one.row.expanded) and not settled(guest, one)]

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Section
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import capacity, census
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import topology
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
+
+if TYPE_CHECKING:
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import census
 
 
 class Ratio(c.Codec):
@@ -41,6 +41,11 @@ def guard(session: Libvirt, wanted: dict[str, Any], handle: Any | None, tree: An
     limits, name = session.params.get("overcommit"), wanted["name"]
     if not limits or not session.on_this_host or not _takes(wanted, handle):
         return []
+    # Only a task with limits counts; every other task of guests is spared what counting takes to load.
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import capacity, census  # noqa: PLC0415
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node import topology  # noqa: PLC0415
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root  # noqa: PLC0415
+
     root = Root(check=True)
     host = session.once("topology", lambda: topology.observe(root))
     running = [guest for guest in session.once("census", lambda: census.guests(session, root)) if guest.active or guest.autostart]

@@ -9,8 +9,6 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.taken import refuse_needed
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.vf import vf_address, vf_role
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change
 
@@ -94,12 +92,23 @@ def check(session: Libvirt, wanted: dict[str, Any], target: Any, changes: list[C
             lacking += _lacking_volume(session, option, disk)
     if lacking and not session.check:
         raise KvmError("; ".join(lacking))
-    if session.on_this_host:
+    if session.on_this_host and _takes_devices(wanted):
+        # A guest without a device of the host, which most are, is spared what asking about one takes to load.
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.taken import refuse_needed  # noqa: PLC0415
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root  # noqa: PLC0415
+
         refuse_needed(Root(), wanted, changed)
     asked = next((change.after for change in changes if change.option == "vcpus.max"), None)
     if asked and session.params["uri"].startswith("qemu"):
         _check_vcpus(session, target, asked)
     return lacking
+
+
+def _takes_devices(wanted: dict[str, Any]) -> bool:
+    """Tell whether the options name a device of the host."""
+    nics, disks = wanted.get("interfaces") or [], wanted.get("disks") or []
+    whole = bool(wanted.get("hostdevs") or wanted.get("usb_hostdevs"))
+    return whole or any("vf_address" in nic for nic in nics) or any("block" in disk for disk in disks)
 
 
 def _touched(option: str, changed: set[str]) -> bool:
