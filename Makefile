@@ -1,5 +1,5 @@
 # Each target is one script; read those. `make help` lists them.
-.PHONY: help setup demo lab test lint unit sanity integration molecule clean
+.PHONY: help setup demo lab test lint unit sanity integration molecule bench clean
 
 help:         ## this list
 	@sed -nE 's/^([a-z]+): *## (.*)/  make \1\t\2/p' Makefile | expand -t 22
@@ -33,6 +33,9 @@ integration:  ## ring 3: the modules on a real libvirt
 
 molecule:     ## ring 4: the roles on lab hosts
 	scripts/molecule
+
+bench:        ## what the modules cost next to plain libvirt; needs a machine that does nothing else
+	scripts/bench
 
 clean:        ## remove the lab and all that was made in the checkout
 	scripts/clean
