@@ -168,19 +168,39 @@ def _change(
 
 
 def _make(root: Root, port: Port, path: tuple[int, ...], attributes: dict[int, dict[str, Any]], mode: str | None) -> None:
-    """Write the counts and the mode of the switch, wait for the VFs and set their attributes."""
+    """Write the counts and the mode of the switch, wait for the VFs and set their attributes.
+
+    The host's drivers see the VFs only then: one that finds no MAC address makes up its own, and a trusted VF keeps that.
+    """
     file = pci.path(port.address, "sriov_numvfs")
+    probe = pci.path(port.address, "sriov_drivers_autoprobe")
     late = port.driver in sriov_boot.LAST_ESWITCH
-    for count in path:
-        if mode and not late and not root.number(file):
+    hold = any(attributes.values()) and root.number(probe) == 1
+    if hold:
+        root.write(probe, "0")
+    try:
+        for count in path:
+            if mode and not late and not root.number(file):
+                _set_eswitch(root, port, mode)
+            if root.number(file) != count:
+                root.write(file, str(count))
+        _await(root, port, path[-1])
+        if mode and (late or not path[-1]):
             _set_eswitch(root, port, mode)
-        if root.number(file) != count:
-            root.write(file, str(count))
-    _await(root, port, path[-1])
-    if mode and (late or not path[-1]):
-        _set_eswitch(root, port, mode)
-    for index, values in sorted(attributes.items()):
-        assign(root, port, index, values)
+        for index, values in sorted(attributes.items()):
+            assign(root, port, index, values)
+    finally:
+        if hold:
+            root.write(probe, "1")
+            _bind(root, port)
+
+
+def _bind(root: Root, port: Port) -> None:
+    """Show the VFs that have no driver to the drivers, and wait until udev has named their interfaces."""
+    for vf in pci.virtual_functions(root, port.address):
+        if pci.driver(root, vf) is None:
+            root.write("/sys/bus/pci/drivers_probe", vf)
+    root.run(["udevadm", "settle", "--timeout=30"])
 
 
 def _set_eswitch(root: Root, port: Port, mode: str) -> None:

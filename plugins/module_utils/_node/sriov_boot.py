@@ -62,6 +62,20 @@ eswitch() {{
   for vf in $bound; do echo "$vf" > /sys/bus/pci/drivers_probe; done
 }}
 
+# The host's drivers see new VFs when these have their attributes: a driver that finds no MAC address makes up its own.
+held=
+bind() {{
+  [ -n "$held" ] || return
+  held=
+  echo 1 > "$device/sriov_drivers_autoprobe"
+  for vf in "$device"/virtfn*; do
+    [ -e "$vf/driver" ] || basename "$(readlink -f "$vf")" > /sys/bus/pci/drivers_probe
+  done
+  udevadm settle --timeout=30
+}}
+trap bind EXIT
+trap 'exit 1' TERM
+
 while read -r word value rest; do
   case $word in
     link) ip link set dev "$pf" "$value" || complain "cannot be set $value" ;;
@@ -69,7 +83,11 @@ while read -r word value rest; do
     eswitch) eswitch "$value" ;;
     count)
       read -r have < "$device/sriov_numvfs"
-      [ "$have" != 0 ] || {{ echo "$value" > "$device/sriov_numvfs"; udevadm settle --timeout=30; }}
+      if [ "$have" = 0 ] && [ "$value" != 0 ]; then
+        read -r probe < "$device/sriov_drivers_autoprobe" && [ "$probe" = 1 ] && echo 0 > "$device/sriov_drivers_autoprobe" && held=yes
+        echo "$value" > "$device/sriov_numvfs"
+        udevadm settle --timeout=30
+      fi
       read -r have < "$device/sriov_numvfs"
       [ "$have" = "$value" ] || complain "asked $value VFs, has $have" ;;
     vf)

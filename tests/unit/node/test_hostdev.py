@@ -23,6 +23,8 @@ from .conftest import Host, apply, refusal
 PCI = "/sys/bus/pci/devices"
 PF = "0000:01:00.0"
 FILE = f"{PCI}/{PF}/sriov_numvfs"
+AUTOPROBE = f"{PCI}/{PF}/sriov_drivers_autoprobe"
+PROBE = "/sys/bus/pci/drivers_probe"
 NIC_MAC, KEY = "52:54:00:cc:01:01", "525400cc0101"
 
 
@@ -37,8 +39,9 @@ class Nic:
         self.addresses: list[dict[str, Any]] = []
         self.most = 7
         self.eswitch: str | None = None
+        self.probed: dict[str, str] = {}  # the MAC address that each VF had when the host's drivers saw it
         host.has({
-            f"{PCI}/{PF}/sriov_totalvfs": 7, FILE: 0, f"{PCI}/{PF}/sriov_drivers_autoprobe": 1,
+            f"{PCI}/{PF}/sriov_totalvfs": 7, FILE: 0, AUTOPROBE: 1, PROBE: "",
             f"{PCI}/{PF}/net/enp1s0": None, f"{PCI}/{PF}/class": "0x020000",
             "/sys/class/net/enp1s0/device": f"->{host.at(PCI)}/{PF}", f"{PCI}/{PF}/driver": "->/sys/bus/pci/drivers/igb", "/sys/class/net/lo": None,
         })  # fmt: skip
@@ -46,6 +49,8 @@ class Nic:
         host.answer = self.answer
 
     def react(self, path: str, value: str) -> None:
+        if path == PROBE:
+            self.probed[value] = self.vfs[int(value[-1])]["address"]
         if path != FILE:
             return
         assert not (self.vfs and int(value)), "EBUSY"
@@ -123,7 +128,8 @@ def test_vfs_are_made_with_the_pf_up_first_and_their_attributes_after(nic: Nic) 
     assert nic.vfs[1]["vlan_list"] == [{"vlan": 100, "qos": 3}]
     sets = [argv[5:] for argv in nic.host.commands if argv[:3] == ["ip", "link", "set"]]
     assert sets[0] == ["up"]
-    assert nic.host.written == [(FILE, "2")]
+    assert nic.host.written == [(AUTOPROBE, "0"), (FILE, "2"), (AUTOPROBE, "1"), (PROBE, "0000:01:10.0"), (PROBE, "0000:01:10.1")]
+    assert nic.probed == {"0000:01:10.0": "52:54:00:00:01:00", "0000:01:10.1": "52:54:00:00:01:01"}
 
 
 @pytest.mark.row("S21")
@@ -143,7 +149,8 @@ def test_a_vf_that_lost_its_attributes_gets_them_again_after_a_change_of_the_cou
     apply(lambda: plan(nic, pf="enp1s0", vfs={"count": 2, "attributes": [mac(0)]}))
     nic.vfs[1]["trust"] = True  # set by hand: not named, not touched
     apply(lambda: plan(nic, pf="enp1s0", vfs={"count": 3}, allow_disruption=True))
-    assert nic.host.written[-2:] == [(FILE, "0"), (FILE, "3")]
+    assert [one for one in nic.host.written if one[0] == FILE][-2:] == [(FILE, "0"), (FILE, "3")]
+    assert nic.host.number(AUTOPROBE) == 1
     assert nic.vfs[0]["address"] == "52:54:00:00:01:00"
     assert nic.vfs[1]["trust"] is True
 
@@ -197,6 +204,7 @@ def test_an_attribute_that_the_driver_refuses_is_named_and_the_old_vfs_come_back
     assert "vfs.attributes[1].link_state: the driver of enp1s0 refused it: RTNETLINK answers: Operation not supported" in words
     assert "enp1s0 has its 2 VFs again" in words
     assert [vf["address"] for vf in nic.vfs] == ["52:54:00:00:01:00", "00:00:00:00:00:00"]
+    assert nic.host.number(AUTOPROBE) == 1
 
 
 def test_a_driver_that_makes_fewer_vfs_is_told_and_undone(nic: Nic) -> None:
@@ -388,7 +396,7 @@ def test_the_mode_of_the_switch_is_set_in_the_order_of_the_driver(nic: Nic, boun
     apply(lambda: plan(nic, pf="enp1s0", vfs={"count": 2}))
     Path(nic.host.at(f"{PCI}/{PF}/driver")).unlink()
     nic.host.has({
-        f"{PCI}/{PF}/driver": f"->/sys/bus/pci/drivers/{bound}", "/sys/bus/pci/drivers_probe": "", "/sys/bus/pci/drivers/vf/unbind": "",
+        f"{PCI}/{PF}/driver": f"->/sys/bus/pci/drivers/{bound}", "/sys/bus/pci/drivers/vf/unbind": "",
         **{f"{PCI}/0000:01:10.{index}/driver": f"->{nic.host.at('/sys/bus/pci/drivers/vf')}" for index in (0, 1)},
         **{f"{PCI}/0000:01:10.{index}/net/v{index}": None for index in (0, 1)},
     })  # fmt: skip
