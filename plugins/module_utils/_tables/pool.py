@@ -30,7 +30,8 @@ class Type:
     source: options of C(source) that it takes; needs: those of them that it cannot do without.
     path: where its volumes appear if the task does not say; C(None) where that is not for the user to say, C("") where
     the user must. formats: words of C(source.format). network: what it is made of is on another host.
-    tool: program and Debian package that the host needs for it.
+    tool: program and Debian package that the host needs for it. port: of a server that is named without one; libvirt writes
+    it into the definition of an active pool.
     """
 
     source: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Type:
     formats: tuple[str, ...] = ()
     network: bool = False
     tool: tuple[str, str] | None = None
+    port: int | None = None
 
 
 BY_PATH = "/dev/disk/by-path"
@@ -52,8 +54,8 @@ TYPES = {
     "logical": Type(("devices", "name", "format"), formats=("lvm2", "unknown"), path="/dev/{name}", tool=("vgs", "lvm2")),
     "disk": Type(("devices", "format"), ("devices",), "/dev", ("dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun", "lvm2"),
                  tool=("parted", "parted")),
-    "iscsi": Type(ISCSI, ("hosts", "devices"), BY_PATH, (), True, ("iscsiadm", "open-iscsi")),
-    "iscsi-direct": Type(ISCSI, ("hosts", "devices", "initiator"), None, (), True),
+    "iscsi": Type(ISCSI, ("hosts", "devices"), BY_PATH, (), True, ("iscsiadm", "open-iscsi"), 3260),
+    "iscsi-direct": Type(ISCSI, ("hosts", "devices", "initiator"), None, (), True, port=3260),
     "scsi": Type(("adapter",), ("adapter",), BY_PATH),
     "mpath": Type(path="/dev/mapper"),
     "zfs": Type(("name", "devices"), path="/dev/zvol/{name}", tool=("zpool", "zfsutils-linux")),
@@ -144,6 +146,10 @@ def complete(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     auth = (done.get("source") or {}).get("auth")
     if auth and not {"secret", "secret_uuid"} & set(auth) and "auth" not in (found.get("source") or {}):
         done["source"] = {**done["source"], "auth": {**auth, "secret": wanted["name"]}}
+    port = TYPES[str(kind)].port if kind in TYPES else None
+    if port and "hosts" in (done.get("source") or {}):
+        there = (found.get("source") or {}).get("hosts") or []
+        done["source"] = {**done["source"], "hosts": [_as_there(host, there, port) for host in done["source"]["hosts"]]}
     if kind in NAMED:
         if not found:
             done["source"] = {"name": wanted["name"], **(done.get("source") or {})}
@@ -152,6 +158,13 @@ def complete(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     elif not found and kind in TYPES and TYPES[kind].path:
         done.setdefault("path", TYPES[kind].path)
     return done
+
+
+def _as_there(host: str, there: list[str], port: int) -> str:
+    """Return a server as the pool has it, if that is the same with or without its usual port."""
+    usual = f":{port}"
+    other = host[: -len(usual)] if host.endswith(usual) else host + ("" if "port" in c.HOST.attributes(host) else usual)
+    return other if host not in there and other in there else host
 
 
 def check(wanted: dict[str, Any]) -> None:
