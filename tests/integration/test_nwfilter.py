@@ -40,6 +40,14 @@ def test_the_same_said_differently_is_no_change_and_the_order_of_rules_is_one(pl
     assert [task.changed for task in run.tasks] == [True, False, True, False, False, True]
 
 
+@pytest.mark.row("P08")
+def test_that_a_rule_is_to_match_needs_no_word(play: Any, fresh_name: str) -> None:
+    rule = "<rule action='drop' direction='out' priority='400'><arp {match} arpsrcipaddr='10.0.0.1'/></rule>"
+    texts = [f"<filter name='{fresh_name}'>{rule.format(match=match)}</filter>" for match in ("match='yes'", "", "match='no'")]
+    run = play([*(nwfilter(name=fresh_name, xml=xml) for xml in texts), nwfilter(name=fresh_name, state="absent")]).succeeded()
+    assert [task.changed for task in run.tasks] == [True, False, True, True]
+
+
 def test_what_cannot_be_is_refused_and_changes_nothing(play: Any, libvirtd: Any, fresh_name: str) -> None:
     before = libvirtd.state()
     cases = {

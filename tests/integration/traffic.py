@@ -3,6 +3,7 @@
     traffic.py serve NAME PORT…      answers a TCP connection with "NAME saw ADDRESS"; prints "ready" first
     traffic.py reach ADDRESS PORT    prints what the server said, "refused" or "silent"
     traffic.py echo ADDRESS          answers datagrams until its standard input ends; prints "ready" first
+    traffic.py listen INTERFACE      prints at its end who sent frames there, "MAC ip ADDRESS" and "MAC arp ADDRESS"; prints "ready" first
     traffic.py ping ADDRESS          sends one every 20 ms until its standard input ends; prints how many it sent and got back
 """
 
@@ -56,6 +57,19 @@ def echo(address: str) -> None:
             server.sendto(*server.recvfrom(100)) if server in ready else None
 
 
+def listen(interface: str) -> None:
+    seen = set()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:  # ETH_P_ALL
+        wire.bind((interface, 0))
+        print("ready", flush=True)
+        while sys.stdin not in (ready := select.select([wire, sys.stdin], [], [])[0]) or wire in ready:
+            frame = wire.recv(2000)
+            kind = {b"\x08\x00": ("ip", 26), b"\x08\x06": ("arp", 28)}.get(frame[12:14])
+            if kind:
+                seen.add(f"{frame[6:12].hex(':')} {kind[0]} {socket.inet_ntoa(frame[kind[1] : kind[1] + 4])}")
+    print("\n".join(sorted(seen)))
+
+
 def ping(address: str) -> None:
     sent = got = 0
     with socket.socket(family(address), socket.SOCK_DGRAM) as client:
@@ -78,4 +92,4 @@ def ping(address: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "reach": reach, "echo": echo, "ping": ping}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "reach": reach, "echo": echo, "listen": listen, "ping": ping}[sys.argv[1]](*sys.argv[2:])

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import (
@@ -24,32 +26,39 @@ AFTER_ROUTING = {"POSTROUTING", "INPUT"}  # where nat gives a packet its source,
 HOOKS = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output", "POSTROUTING": "postrouting"}
 # Targets after which the next rule is looked at, and that change nothing of what we judge by.
 NO_MATTER = {"LOG", "NFLOG", "ULOG", "TCPMSS", "CHECKSUM", "CONNMARK", "CT", "TRACE", "DSCP", "TOS", "TTL", "CLASSIFY", "SET", "AUDIT", "SECMARK",
-             "CONNSECMARK", "HL", "TEE", "RATEEST", "IDLETIMER", "LED"}  # fmt: skip
+             "CONNSECMARK", "HL", "TEE", "RATEEST", "IDLETIMER", "LED",
+             "CONTINUE", "mark", "dnat", "snat", "redirect", "arpreply"}  # fmt: skip
 WORTH_NOTHING = {"--comment", "--reject-with", "--random", "--random-fully", "--persistent"}
 
 
-def parse(text: str, family: str) -> list[Base]:
+@dataclass(frozen=True)
+class Dialect:
+    """In what the tools of this kind differ: matches, how a rule is written, where a chain is called, what the policy of a chain of others is."""
+
+    matches: Mapping[str, Callable[[str], Test]]
+    line: Callable[[str], str]
+    priority: Callable[[str, str], int]
+    end: Callable[[str], tuple[Rule, ...]]
+
+
+def parse(text: str, family: str, dialect: Dialect | None = None) -> list[Base]:
     """Return the built-in chains of what iptables-save or ip6tables-save (C(family): ip, ip6) says."""
+    dialect = dialect or IPTABLES
     found = []
-    table = ""
-    policies: dict[str, str] = {}
-    chains: dict[str, list[Rule]] = {}
-    for line in text.splitlines():
-        if line.startswith("*"):
-            table, policies, chains = line[1:].strip(), {}, {}
-        elif line.startswith(":"):
-            name, policy = line[1:].split()[:2]
-            policies[name] = policy.lower()
-            chains[name] = []
-        elif line.startswith("-A "):
-            name = shlex.split(line)[1]
-            chains[name].append(_rule(line))
-        elif line == "COMMIT":
-            whole = {name: tuple(rules) for name, rules in chains.items()}
-            found += [
-                Base(f"{family} {table}", name, HOOKS[name], "nat" if table == "nat" else "filter", _priority(table, name), policy, (family,), whole)
-                for name, policy in policies.items() if name in HOOKS
-            ]  # fmt: skip
+    for part in re.split(r"^\*", text, flags=re.MULTILINE)[1:]:  # not every tool ends a table with COMMIT
+        table, *lines = part.splitlines()
+        policies = dict(line[1:].split()[:2] for line in lines if line.startswith(":"))
+        chains: dict[str, list[Rule]] = {name: [] for name in policies}
+        for line in lines:
+            if line.startswith("-A "):
+                chains[line.split()[1]].append(_rule(line, dialect))
+        ends = {name: () if name in HOOKS else dialect.end(policy.lower()) for name, policy in policies.items()}
+        whole = {name: (*rules, *ends[name]) for name, rules in chains.items()}
+        kind = "nat" if table == "nat" and family != "bridge" else "filter"
+        found += [
+            Base(f"{family} {table}", name, HOOKS[name], kind, dialect.priority(table, name), policy.lower(), (family,), whole)
+            for name, policy in policies.items() if name in HOOKS
+        ]  # fmt: skip
     return found
 
 
@@ -62,8 +71,8 @@ def _priority(table: str, chain: str) -> int:
     return 100 if table == "nat" and chain in AFTER_ROUTING else PRIORITIES.get(table, 0)
 
 
-def _rule(line: str) -> Rule:
-    words = shlex.split(line)[2:]
+def _rule(line: str, dialect: Dialect) -> Rule:
+    words = shlex.split(dialect.line(line))[2:]
     tests: list[Test] = []
     target: list[str] = []
     negated = False
@@ -79,13 +88,12 @@ def _rule(line: str) -> Rule:
         while words and words[0] != "!" and not re.match(r"-{1,2}[a-z]", words[0]):
             values.append(words.pop(0))
         if word != "-m" and word not in WORTH_NOTHING:
-            tests.append(_test(word, values, negated))
+            tests.append(_test(dialect.matches.get(word), values, negated))
         negated = False
     return Rule(line, tuple(tests), tuple(_acts(target)))
 
 
-def _test(word: str, values: list[str], negated: bool) -> Test:
-    make = MATCHES.get(word)
+def _test(make: Callable[[str], Test] | None, values: list[str], negated: bool) -> Test:
     if make is None:
         return lambda _packet: None
     # Some take two words, as --tcp-flags does; some a ! that stands between.
@@ -246,3 +254,4 @@ MATCHES: dict[str, Callable[[str], Test]] = {
     "--physdev-is-bridged": lambda _value: lambda packet: packet.bridged,
     "--physdev-is-in": lambda _value: lambda packet: bool(packet.port_in), "--physdev-is-out": lambda _value: lambda packet: packet.bridged,
 }  # fmt: skip
+IPTABLES = Dialect(matches=MATCHES, line=lambda line: line, priority=_priority, end=lambda _policy: ())

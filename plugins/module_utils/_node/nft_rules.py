@@ -21,6 +21,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import 
 FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "bridge": ("bridge",)}
 VERDICTS = ("accept", "drop", "return", "continue")
 NO_MATTER = {"counter", "log", "comment", "set", "add", "update", "ct helper", "ct timeout", "ct expectation", "dup", "flow", "notrack"}
+NUMBERS = {"ip": 0x0800, "ip6": 0x86DD, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
 UNKNOWN = object()  # cannot be told of the packet
 ABSENT = object()  # the packet has no such thing, so that no comparison is true
 Value = Callable[[Packet], Any]
@@ -181,6 +182,8 @@ def _same(found: Any, right: Any, some: bool = False) -> Optional[bool]:
 def _plain_same(found: Any, right: Any) -> Optional[bool]:
     if isinstance(right, int) and isinstance(found, int):
         return found == right
+    if isinstance(right, int) and found in NUMBERS:
+        return NUMBERS[found] == right  # nft has no word for every number
     if not isinstance(right, str) or not isinstance(found, str):
         return None
     if right.endswith("*"):

@@ -7,6 +7,7 @@ Where the kernel can be asked (route get with the interface that the packet come
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -166,7 +167,7 @@ class _Walk:
 
     def _has_bridge_rules(self, port: str) -> bool:
         rules = [rule.text for base in self.bases if base.families == ("bridge",) for chain in base.chains.values() for rule in chain]
-        return any(f'"{port}"' in text for text in rules)
+        return any(port in re.findall(r"[\w.-]+", text) for text in rules)
 
     def _link(self, link: Link) -> Iterator[Hop]:
         if not link.up:
@@ -417,11 +418,13 @@ def _stopped(at: str, about: str, ruling: Ruling) -> Hop:
     return Hop(at, STOPS, why)
 
 
+FILTER = "libvirt's, of a network filter"
 OWNERS = {
     "LIBVIRT_": "libvirt's, of a network's mode", "libvirt_network": "libvirt's, of a network's mode",
     "DOCKER": "docker's", "firewalld": "firewalld's", "ufw": "ufw's",
     "anfitrion": "declared with anfitrion.kvm.kvm_firewall", "ANFITRION": "declared with anfitrion.kvm.kvm_firewall",
-    "libvirt-": "libvirt's, of a network filter", "FORWARD: policy drop": "docker and ufw set it",
+    "libvirt-": FILTER, "nat I-": FILTER, "nat O-": FILTER, "filter FI-": FILTER, "filter FO-": FILTER, "filter HI-": FILTER,
+    "FORWARD: policy drop": "docker and ufw set it",
 }  # fmt: skip
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import iptables_rules, nft_rules
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import ebtables_rules, iptables_rules, nft_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import Base
 
-COMMANDS = {"ip": "iptables", "ip6": "ip6tables"}
+COMMANDS = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
 PLACES = ("/usr/sbin", "/sbin")
 
 
@@ -22,12 +22,15 @@ def read(root: Root) -> list[Base]:
     found: list[Base] = []
     document = json.loads(root.must_run(["nft", "-j", "list", "ruleset"]))["nftables"] if _there(root, "nft") else []
     told: set[tuple[str, str]] = set()
-    for family in COMMANDS:
+    for family in ("ip", "ip6"):
         text = _of_nft(root, family, document)
         found += iptables_rules.parse(text, family)
         told |= {(family, table) for table in iptables_rules.tables(text)}
         found += iptables_rules.parse(_of_legacy(root, family), family)
-    texts = nft_rules.texts_of(root.must_run(["nft", "-a", "list", "ruleset"])) if document else {}
+    text = _of_nft(root, "bridge", document)
+    found += ebtables_rules.parse(text)
+    told |= {("bridge", table) for table in iptables_rules.tables(text)}
+    texts = nft_rules.texts_of(root.must_run(["nft", "-s", "-a", "list", "ruleset"])) if document else {}
     return found + nft_rules.parse(document, texts, told)
 
 

@@ -38,6 +38,8 @@ def meaning(tree: Any, stated: Any | None = None) -> tuple[Any, ...]:
     attributes = {**_DEFAULTS.get(str(tree.tag), {}), **tree.attrib}
     if stated is not None and "priority" not in stated.attrib:
         attributes.pop("priority", None)
+    if str(attributes.get("match", "yes")) == "yes":
+        attributes.pop("match", None)  # libvirt keeps only the other word, no
     spelled = {name: _spelled(name, value) for name, value in attributes.items()}
     children = tuple(meaning(child) for child in tree if child.tag != "uuid")
     if tree.tag == "filterref":

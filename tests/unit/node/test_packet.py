@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import iptables_rules, nft_rules
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import ebtables_rules, iptables_rules, nft_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import Base, Packet, Ruling, answer, at_hook
 
 pytestmark = pytest.mark.row("B13")
@@ -191,6 +191,44 @@ def test_a_frame_is_judged_by_bridge_tables_and_a_packet_is_not() -> None:
     assert not forward(spoof, other).stops
     unknown = at_hook(spoof, "forward", PACKET, "bridge")
     assert (unknown.stops, unknown.sure) == (False, False)
+
+
+# As ebtables-save tells what libvirt makes of clean-traffic.
+CLEAN = """*nat
+:PREROUTING ACCEPT
+:POSTROUTING ACCEPT
+:libvirt-I-vnet0 RETURN
+:I-vnet0-mac RETURN
+:I-vnet0-ip RETURN
+-A PREROUTING -i vnet0 -j libvirt-I-vnet0
+-A libvirt-I-vnet0 -j I-vnet0-mac
+-A libvirt-I-vnet0 -p IPv4 -j I-vnet0-ip
+-A libvirt-I-vnet0 -p IPv4 -j ACCEPT
+-A libvirt-I-vnet0 -p ARP -j ACCEPT
+-A libvirt-I-vnet0 -p 0x835 -j ACCEPT
+-A libvirt-I-vnet0 -j DROP
+-A I-vnet0-mac -s ! 52:54:00:00:00:01 -j DROP
+-A I-vnet0-ip -p IPv4 --ip-src 0.0.0.0 --ip-proto udp -j RETURN
+-A I-vnet0-ip -p IPv4 --ip-src 10.1.0.10 -j RETURN
+-A I-vnet0-ip -j DROP
+"""
+
+
+@pytest.mark.parametrize(("change", "chain"), [
+    ({}, None), ({"source": "10.1.0.11"}, "I-vnet0-ip"), ({"mac": "52:54:00:00:00:02"}, "I-vnet0-mac"),
+    ({"family": "ip6", "source": "fd00::1", "to": "fd00::2"}, "libvirt-I-vnet0"), ({"iif": "vnet1", "source": "10.1.0.11"}, None),
+])  # fmt: skip
+def test_a_network_filter_of_libvirt_is_judged_in_the_words_of_ebtables(change: dict[str, Any], chain: str | None) -> None:
+    frame = replace(PACKET, **{"iif": "vnet0", "mac": "52:54:00:00:00:01", **change})
+    ruling = at_hook(ebtables_rules.parse(CLEAN), "prerouting", frame, "bridge")
+    assert (ruling.stops, ruling.sure) == (chain is not None, True)
+    assert chain is None or ruling.said.by.startswith(f"bridge nat {chain}: ")
+
+
+def test_a_chain_of_ebtables_may_have_a_policy_of_its_own() -> None:
+    text = "*filter\n:FORWARD ACCEPT\n:mine DROP\n-A FORWARD -j mine\n-A mine -p ARP -j ACCEPT\n"
+    assert at_hook(ebtables_rules.parse(text + "COMMIT\n"), "forward", PACKET, "bridge").said.by == "bridge filter mine: policy drop"
+    assert at_hook(ebtables_rules.parse(text), "forward", PACKET, "bridge").stops
 
 
 def test_an_answer_goes_back_to_who_asked_as_an_established_connection() -> None:
