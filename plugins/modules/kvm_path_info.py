@@ -16,7 +16,8 @@ description:
     sets, verdict maps and translations (port forwards, masquerade), those of libvirt, docker, firewalld and bridge filters included.
   - A rule that asks for what cannot be told from outside (a rate, the content of a packet, an ipset) is not guessed. It is told as a doubt, and the
     verdict then is V(may_be_stopped).
-  - What the outside, the guest's own packet filter, programs of traffic control and XDP do is not seen.
+  - What the outside, the guest's own packet filter, programs of traffic control and XDP do is not seen. The host is taken for the sender's gateway
+    where it has an address on the sender's bridge.
   - It only reads, sends nothing and loads no module of the kernel.
   - It is a module of its own, and no option of M(anfitrion.kvm.kvm_network_info), for it asks about a packet and not about networks - most of what is
     in its way belongs to none of libvirt's networks - and so that no task that reads networks takes the evaluation of rules along.

@@ -25,6 +25,7 @@ PLACES = {
 }  # fmt: skip
 HOST = "203.0.113.1"
 FAR = "198.51.100.9"  # behind the outside
+SIX, SIX_OUT = "fd00:5::10", "fd00:9::2"  # of g5, of the outside
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,10 @@ def net(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     """Networks of libvirt with a guest on each, and the outside; every place answers on port 80 with its name and whom it saw."""
     for bridge, mode in NETWORKS.items():
         forward = f"<forward mode='{mode}'/>" if mode else ""
+        six = "<ip family='ipv6' address='fd00:5::1' prefix='64'/>" if bridge == "p5" else ""
         text = (
             f"<network><name>{bridge}</name>{forward}<bridge name='{bridge}' stp='off'/>"
-            f"<ip address='10.41.{bridge[1:]}.1' prefix='24'/></network>"
+            f"<ip address='10.41.{bridge[1:]}.1' prefix='24'/>{six}</network>"
         )
         libvirtd.run("sh", "-ec", f'echo "{text}" > /run/{bridge}.xml; virsh -q net-define /run/{bridge}.xml; virsh -q net-start {bridge}')
     script = ["for f in ip ip6 arp; do sysctl -qw net.bridge.bridge-nf-call-${f}tables=0; done"]
@@ -47,6 +49,10 @@ def net(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
             f"ip addr add {HOST}/24 dev v{place}" if place == "out" else f"ip link set v{place} master p{address.split('.')[2]}",
             f"ip link set v{place} up",
         ]
+    script += [
+        f"ip -n g5 addr add {SIX}/64 dev eth0 nodad; ip -n g5 route add default via fd00:5::1",
+        f"ip addr add fd00:9::1/64 dev vout nodad; ip -n out addr add {SIX_OUT}/64 dev eth0 nodad; ip -n out route add default via fd00:9::1",
+    ]
     script += [f"ip -n out addr add {FAR}/32 dev lo", "until [ $(bridge link | grep -c 'state forwarding') -ge 6 ]; do sleep 0.1; done"]
     libvirtd.run("timeout", "30", "sh", "-ec", "\n".join(script))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -54,7 +60,7 @@ def net(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     try:
         for each in running:
             assert each.stdout.readline() == "ready\n"
-        for address in PLACES.values():  # that the host has heard of each
+        for address in (*PLACES.values(), SIX, SIX_OUT):  # that the host has heard of each
             assert "saw" in libvirtd.run(*TRAFFIC, "reach", address, "80").stdout
         yield libvirtd
     finally:
@@ -93,6 +99,13 @@ class Cause:
 
 OTHER = "nft add table ip other; nft add chain ip other f '{ type filter hook forward priority -5; }'; nft add rule ip other f "
 CAUSES = {
+    # First, for a link that goes down loses its IPv6 addresses.
+    "forwarding of IPv6 is off": Cause(
+        "g5", SIX_OUT, "sysctl -qw net.ipv6.conf.all.forwarding=0", "sysctl -qw net.ipv6.conf.all.forwarding=1",
+        "sysctl net.ipv6.conf.all.forwarding", "it is 0", source=SIX),
+    "a rule of iptables for IPv6": Cause(
+        "g5", SIX_OUT, f"ip6tables -I FORWARD -s fd00:5::/64 ! -d {SIX} -p tcp -m multiport --dports 80,443 -j REJECT", "ip6tables -D FORWARD 1",
+        "forward", "ip6 filter FORWARD: -A FORWARD -s fd00:5::/64", source=SIX),
     "forwarding is off": Cause(
         "g5", PLACES["out"], "sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.ip_forward=1", "sysctl net.ipv4.ip_forward", "it is 0"),
     "forwarding of one interface is off": Cause(
@@ -146,6 +159,42 @@ CAUSES = {
 }  # fmt: skip
 
 
+# From where to where, on port 80.
+WAYS = [
+    ("g1", "g5"), ("g2", "g1"), ("g2", "g3"), ("g2", "g4"), ("g4", "g5"), ("g5", "g6"), ("out", "g1"), ("out", "g2"), ("out", "g4"),
+]  # fmt: skip
+
+
+@pytest.mark.row("B13")
+def test_what_is_said_of_every_way_is_what_happens_there(net: Libvirtd, play: Any) -> None:
+    tries = [subprocess.Popen(at(net, place, "reach", PLACES[to], "80"), stdout=subprocess.PIPE, text=True) for place, to in WAYS]
+    real = ["passes" if "saw" in process.communicate(timeout=60)[0] else "stopped" for process in tries]
+    asked = play([ask(place, PLACES[to]) for place, to in WAYS]).succeeded().tasks
+    told = {way: task.result["path"] for way, task in zip(WAYS, asked)}
+    assert {"passes", "stopped"} == set(real)
+    assert [path for path, truth in zip(told.items(), real) if path[1]["verdict"] != truth] == []
+
+
+@pytest.mark.row("B13")
+def test_an_address_that_a_forward_or_a_masquerade_gives_is_told(net: Libvirtd, play: Any) -> None:
+    way = play(ask("g2", PLACES["out"])).succeeded().only.result["path"]
+    assert net.run(*at(net, "g2", "reach", PLACES["out"], "80")[4:]).stdout.strip() == f"out saw {HOST}"
+    assert way["arrives"]["source"] == HOST
+    assert [hop for hop in way["hops"] if "gets another source" in hop["why"]]
+
+
+def test_what_cannot_be_asked_is_refused_with_what_is_missing(play: Any) -> None:
+    cases = {
+        "this or source must be given": {"to": HOST, "port": 80},
+        "port: must be given for tcp": {"to": HOST, "source": PLACES["g1"]},
+        "nope does not exist": {"to": HOST, "guest": "nope", "port": 80},
+        "of another family": {"to": HOST, "source": "fd00::1", "interface": "lo", "port": 80},
+        "give the interface": {"to": HOST, "source": "192.0.2.77", "port": 80},
+    }
+    run = play([{"name": "Ask", "anfitrion.kvm.kvm_path_info": options, "ignore_errors": True} for options in cases.values()])
+    assert {text: task.message for text, task in zip(cases, run.tasks) if text not in task.message} == {}
+
+
 @pytest.fixture(scope="module")
 def seen() -> dict[str, list[dict[str, Any]]]:
     """What was seen of each cause, once there is something: all are looked at in one play."""
@@ -159,8 +208,9 @@ def test_a_cause_that_really_stops_traffic_is_named_and_without_it_traffic_passe
         # What one cause leaves is put back before the next comes.
         before = ["true", *(cause.clean for cause in CAUSES.values())]
         tasks = [task for clean, cause in zip(before, CAUSES.values()) for task in life(cause, clean)]
-        results = [task.result for task in play(tasks).succeeded().tasks]
-        seen.update({each: results[4 * place : 4 * place + 4] for place, each in enumerate(CAUSES)})
+        run = play(tasks)
+        seen.update({each: [task.result for task in run.tasks[4 * place : 4 * place + 4]] for place, each in enumerate(CAUSES)})
+        run.succeeded()
         assert "saw" in net.run("sh", "-c", reach("g5", PLACES["out"], 80)).stdout  # all is as before
     cause = CAUSES[name]
     _began, named, tried, told = seen[name]
