@@ -111,7 +111,8 @@ def seen(liar: GuestOS) -> set[str]:
 
 
 @pytest.mark.row("P08")
-def test_a_guest_with_clean_traffic_sends_as_itself_and_as_nobody_else(play: Any, liar: GuestOS) -> None:
+@pytest.mark.row("B13")
+def test_a_guest_with_clean_traffic_sends_as_itself_and_as_nobody_else_and_what_stops_it_is_named(play: Any, liar: GuestOS) -> None:
     liar.until("cat /run/address 2>/dev/null; true", lambda said: said == OWN)
     truth = {f"{MAC} ip {OWN}", f"{MAC} arp {OWN}"}
     lies = {f"{MAC} ip {LIE}", f"{MAC} arp {LIE}", f"{LIE_MAC} ip {OWN}"}
@@ -132,3 +133,18 @@ def test_a_guest_with_clean_traffic_sends_as_itself_and_as_nobody_else(play: Any
     assert own["verdict"] == "passes", own
     assert lie["stopped_by"]["at"] == "bridge prerouting", lie
     assert "libvirt's, of a network filter" in lie["stopped_by"]["why"]
+    unplugged_is_named(play, liar)
+
+
+def unplugged_is_named(play: Any, liar: GuestOS) -> None:
+    """The cable of the guest's interface is out: only its definition tells, the interface on the host stays up."""
+    from_it = {"guest": "liar", "interface": MAC, "to": WITNESS, "proto": "icmp"}
+    to_it = {"source": WITNESS, "interface": "witness", "to": OWN, "proto": "icmp"}
+    for state, verdict in (("down", "stopped"), ("up", "passes")):
+        plug = {"anfitrion.kvm.kvm_domain": {"name": "liar", "interfaces": [{"name": "lan", "link": state}]}}
+        asked = play([plug, *({"anfitrion.kvm.kvm_path_info": one} for one in (from_it, to_it))]).succeeded().tasks[1:]
+        replies = f"ping -c 3 -W 1 {WITNESS} >/dev/null 2>&1 && echo passes || echo stopped"
+        liar.until(replies, lambda said, wanted=verdict: said == wanted)  # type: ignore[misc]
+        for way in (task.result["path"] for task in asked):
+            assert way["verdict"] == verdict, way
+            assert verdict == "passes" or "guest liar" in way["stopped_by"]["at"], way
