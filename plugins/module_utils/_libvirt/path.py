@@ -11,7 +11,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmEr
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import path
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.path import MAY_STOP, STOPS, Hop, Nic, Question
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node.hops import MAY_STOP, STOPS, Hop, Nic, Question
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Plan
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.path import PATH as TABLE

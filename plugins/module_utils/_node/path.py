@@ -9,47 +9,25 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import ruleset, sockets
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node.hops import (
+    MAY_STOP,
+    PASSES,
+    STOPS,
+    Hop,
+    Nic,
+    Question,
+    stopped,
+    translation,
+)
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.links import Answer, Link, Links
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import Base, Packet, Ruling, Said, answer, at_hook
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import Base, Packet, answer, at_hook
 
-PASSES, MAY_STOP, STOPS = "passes", "may_stop", "stops"
 EPHEMERAL = 49152  # the port that the sender takes is not known; any of these is as good (RFC 6335)
-
-
-@dataclass(frozen=True)
-class Hop:
-    """One place on the way: its name, whether the packet passes, and why."""
-
-    at: str
-    verdict: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Nic:
-    """What a guest's interface is, where the host's own interface does not tell: link as the guest sees it, its network filter."""
-
-    guest: str
-    mac: str
-    up: bool
-    filter: str | None
-
-
-@dataclass(frozen=True)
-class Question:
-    """Who asks for whom. interface: where the packet comes in, a guest's tap or the host's; nics: of running guests, by tap."""
-
-    source: str
-    to: str
-    proto: str
-    port: int | None
-    interface: str | None = None
-    nics: Mapping[str, Nic] = ()  # type: ignore[assignment]
 
 
 def trace(root: Root, question: Question) -> tuple[list[Hop], Packet]:
@@ -190,9 +168,9 @@ class _Walk:
         if way.type in ("local", "broadcast", "multicast"):
             yield from self._to_host()
             return
-        stopped = next(self._forwarding(entry.name, way.dev), None)
-        if stopped:
-            yield stopped
+        off = self._forwarding(entry.name, way.dev)
+        if off:
+            yield off
             return
         yield Hop("route", PASSES, f"{self.packet.to} over {way.dev}{f' by {way.gateway}' if way.gateway else ''}")
         self.packet = replace(self.packet, oif=way.dev)
@@ -209,7 +187,7 @@ class _Walk:
 
     def _refused(self, way: Answer, iif: str) -> Hop:
         """Return why the kernel has no way for a packet that comes in."""
-        off = next(self._forwarding(iif, None), None)
+        off = self._forwarding(iif, None)
         if way.refused == "no host" and off:
             return off
         if way.refused == "invalid":
@@ -238,15 +216,16 @@ class _Walk:
         why = f"it is {values[name]}, and {way} for {self.packet.source}, which came in by {iif}"
         return Hop(f"sysctl net.ipv4.conf.{name}.rp_filter", STOPS, why)
 
-    def _forwarding(self, iif: str, oif: str | None) -> Iterator[Hop]:
-        """Yield the parameter that keeps the host from forwarding what comes in; IPv6 has one for all, too."""
+    def _forwarding(self, iif: str, oif: str | None) -> Hop | None:
+        """Return the parameter that keeps the host from forwarding what comes in; IPv6 has one for all."""
         # Of IPv4, the interface's own decides; the first sets all of them.
         four = ["net.ipv4.ip_forward", f"net.ipv4.conf.{iif}.forwarding"]
         names = four if self.packet.family == "ip" else ["net.ipv6.conf.all.forwarding"]
         values = {name: self._sysctl(name) for name in names}
-        if values[names[-1]] == 0:
-            name = next(name for name, value in values.items() if value == 0)
-            yield Hop(f"sysctl {name}", STOPS, f"it is 0, so nothing that comes in by {iif} is forwarded{f' to {oif}' if oif else ''}")
+        if values[names[-1]] != 0:
+            return None
+        name = next(name for name, value in values.items() if value == 0)
+        return Hop(f"sysctl {name}", STOPS, f"it is 0, so nothing that comes in by {iif} is forwarded{f' to {oif}' if oif else ''}")
 
     def _sysctl(self, name: str) -> int | None:
         """Return a parameter's value; the dots of a VLAN's name are no separators."""
@@ -335,7 +314,7 @@ class _Walk:
         """Judge the first answer, which takes the same way back."""
         kept = self.packet
         self.packet = replace(answer(kept), iif=oif, oif=iif, port_in="", port_out="")
-        off = next(self._forwarding(oif, iif), None)
+        off = self._forwarding(iif=oif, oif=iif)
         if off:
             yield Hop(off.at, STOPS, f"the answer: {off.why}")
         yield from self._rules("forward", word="the answer")
@@ -390,44 +369,13 @@ class _Walk:
         at = f"{'bridge ' if family else ''}{hook}"
         about = f"{word}: " if word else ""
         for said in ruling.translated:
-            yield Hop(at, PASSES, f"{_translation(self.packet, said)} by {said.by}")
+            yield Hop(at, PASSES, f"{translation(self.packet, said)} by {said.by}")
         for doubt in ruling.doubts:
             if doubt.stops and not ruling.stops:
                 yield Hop(at, MAY_STOP, f"{about}may be stopped by a rule that cannot be evaluated here: {doubt.by}")
             elif not doubt.stops and doubt.verdict != "accept":
                 yield Hop(at, MAY_STOP, f"{about}may be translated by a rule that cannot be evaluated here: {doubt.by}")
         if ruling.stops:
-            yield _stopped(at, about, ruling)
+            yield stopped(at, about, ruling)
         elif any(base.hook == hook and (family or self.packet.family) in base.families for base in self.bases):
             yield Hop(at, PASSES, f"{about}every chain lets it through")
-
-
-def _translation(packet: Packet, said: Said) -> str:
-    if said.verdict in ("dnat", "redirect"):
-        return f"led to {packet.to}{f' port {packet.port}' if packet.port else ''}"
-    return "gets another source"
-
-
-def _stopped(at: str, about: str, ruling: Ruling) -> Hop:
-    """Return the hop that ends the way; a rule before it that may accept the packet makes it a doubt."""
-    word = {"drop": "dropped", "reject": "rejected"}[ruling.said.verdict]
-    why = f"{about}{word} by {ruling.said.by}{_owner(ruling.said.by)}"
-    unless = [doubt.by for doubt in ruling.doubts if doubt.verdict == "accept"]
-    if unless:
-        return Hop(at, MAY_STOP, f"{why}, unless a rule that cannot be evaluated here lets it through before: {unless[0]}")
-    return Hop(at, STOPS, why)
-
-
-FILTER = "libvirt's, of a network filter"
-OWNERS = {
-    "LIBVIRT_": "libvirt's, of a network's mode", "libvirt_network": "libvirt's, of a network's mode",
-    "DOCKER": "docker's", "firewalld": "firewalld's", "ufw": "ufw's",
-    "anfitrion": "declared with anfitrion.kvm.kvm_firewall", "ANFITRION": "declared with anfitrion.kvm.kvm_firewall",
-    "libvirt-": FILTER, "nat I-": FILTER, "nat O-": FILTER, "filter FI-": FILTER, "filter FO-": FILTER, "filter HI-": FILTER,
-    "FORWARD: policy drop": "docker and ufw set it",
-}  # fmt: skip
-
-
-def _owner(by: str) -> str:
-    """Return whose a rule is, by the name of its chain, for whoever is to change it."""
-    return next((f" ({words})" for name, words in OWNERS.items() if name in by), "")
