@@ -142,6 +142,12 @@ CAUSES = {
         f"ip route add {FAR} via {PLACES['out']}", "sysctl net.ipv4.conf.all.rp_filter", FAR,
         clean=f"ip route del {FAR}; ip -n out route del 10.41.5.0/24; sysctl -qw net.ipv4.conf.all.rp_filter=0",
         interface="vout", source=FAR),
+    "no way back": Cause(
+        "out", PLACES["g5"], f"ip -n out route add 10.41.5.0/24 via {HOST} src {FAR}", f"ip route add {FAR} via {PLACES['out']}", "route",
+        f"the answer: this host has no route to {FAR}", clean=f"ip route del {FAR}; ip -n out route del 10.41.5.0/24", interface="vout", source=FAR),
+    "the old interface of iptables": Cause(
+        "g5", PLACES["out"], "iptables-legacy -A FORWARD -p tcp -i p5 -j DROP", "iptables-legacy -F FORWARD", "forward",
+        "ip filter FORWARD: -A FORWARD -i p5 -p tcp -j DROP"),
     "isolated ports": Cause(
         "g5", PLACES["g6"], "bridge link set dev vg5 isolated on; bridge link set dev vg6 isolated on", "bridge link set dev vg6 isolated off",
         "port vg6", "isolated ports", clean="bridge link set dev vg5 isolated off"),

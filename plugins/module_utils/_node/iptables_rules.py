@@ -25,7 +25,7 @@ PRIORITIES = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security":
 AFTER_ROUTING = {"POSTROUTING", "INPUT"}  # where nat gives a packet its source, at 100
 HOOKS = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output", "POSTROUTING": "postrouting"}
 # Targets after which the next rule is looked at, and that change nothing of what we judge by.
-NO_MATTER = {"LOG", "NFLOG", "ULOG", "TCPMSS", "CHECKSUM", "CONNMARK", "CT", "TRACE", "DSCP", "TOS", "TTL", "CLASSIFY", "SET", "AUDIT", "SECMARK",
+NO_MATTER = {"LOG", "NFLOG", "ULOG", "TCPMSS", "CHECKSUM", "CONNMARK", "TRACE", "DSCP", "TOS", "TTL", "CLASSIFY", "SET", "AUDIT", "SECMARK",
              "CONNSECMARK", "HL", "TEE", "RATEEST", "IDLETIMER", "LED",
              "CONTINUE", "mark", "dnat", "snat", "redirect", "arpreply"}  # fmt: skip
 WORTH_NOTHING = {"--comment", "--reject-with", "--random", "--random-fully", "--persistent"}
@@ -145,6 +145,7 @@ TARGETS: dict[str, Callable[[dict[str, str]], Act]] = {
     "RETURN": lambda _named: Act("return"), "MASQUERADE": lambda _named: Act("masquerade"), "REDIRECT": _redirect,
     "DNAT": lambda named: Act("dnat", _place(named.get("--to-destination", ""))),
     "SNAT": lambda named: Act("snat", _place(named.get("--to-source", ""))),
+    "CT": lambda named: Act("queue" if "--notrack" in named else "continue"),
     "MARK": lambda named: Act("mark", _marking(named)),
 }  # fmt: skip
 

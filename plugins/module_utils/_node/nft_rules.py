@@ -20,7 +20,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import 
 
 FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "bridge": ("bridge",)}
 VERDICTS = ("accept", "drop", "return", "continue")
-NO_MATTER = {"counter", "log", "comment", "set", "add", "update", "ct helper", "ct timeout", "ct expectation", "dup", "flow", "notrack"}
+NO_MATTER = {"counter", "log", "comment", "set", "add", "update", "ct helper", "ct timeout", "ct expectation", "dup", "flow"}
 NUMBERS = {"ip": 0x0800, "ip6": 0x86DD, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
 UNKNOWN = object()  # cannot be told of the packet
 ABSENT = object()  # the packet has no such thing, so that no comparison is true
@@ -116,7 +116,7 @@ def _act(word: str, body: Any) -> Optional[Act]:
         return Act("mark", lambda _mark: value if isinstance(value, int) else None)
     if word == "mangle":
         return Act("continue")
-    return Act("queue") if word in ("queue", "tproxy", "synproxy", "fwd") else None
+    return Act("queue") if word in ("queue", "tproxy", "synproxy", "fwd", "notrack") else None
 
 
 def _plain(value: Any) -> Any:

@@ -241,6 +241,8 @@ class _Walk:
         yield from self._socket()
         iif = self.packet.iif
         self.packet, kept = replace(answer(replace(self.packet, oif="")), oif=iif, iif=""), self.packet
+        if self.links.route(self.packet.to).refused:
+            yield Hop("route", STOPS, f"the answer: this host has no route to {self.packet.to}")
         yield from self._rules("output", word="the answer")
         self.packet = kept
 
@@ -317,6 +319,8 @@ class _Walk:
         off = self._forwarding(iif=oif, oif=iif)
         if off:
             yield Hop(off.at, STOPS, f"the answer: {off.why}")
+        elif self.links.route(self.packet.to, self.packet.source, oif).refused:
+            yield Hop("route", STOPS, f"the answer: this host has no route to {self.packet.to}")
         yield from self._rules("forward", word="the answer")
         self.packet = kept
 

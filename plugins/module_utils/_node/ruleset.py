@@ -11,6 +11,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import R
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import Base
 
 COMMANDS = {"ip": "iptables", "ip6": "ip6tables", "bridge": "ebtables"}
+NFT = "(nf_tables)"  # in the first line of what the tools of that kind say
 PLACES = ("/usr/sbin", "/sbin")
 
 
@@ -41,7 +42,7 @@ def _of_nft(root: Root, family: str, document: list[dict[str, Any]]) -> str:
     if command is None or not names & set(iptables_rules.PRIORITIES):
         return ""
     text = root.run([command]).out
-    return "" if "(legacy)" in text else text
+    return text if NFT in text else ""
 
 
 def _of_legacy(root: Root, family: str) -> str:
@@ -49,7 +50,8 @@ def _of_legacy(root: Root, family: str) -> str:
     if not root.read(f"/proc/net/{family}_tables_names"):
         return ""
     command = next((name for name in (f"{COMMANDS[family]}-legacy-save", f"{COMMANDS[family]}-save") if _there(root, name)), None)
-    return root.run([command]).out if command else ""
+    text = root.run([command]).out if command else ""
+    return "" if NFT in text else text
 
 
 def _there(root: Root, command: str) -> bool:

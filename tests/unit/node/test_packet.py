@@ -90,6 +90,12 @@ def test_a_doubt_that_would_change_nothing_is_none() -> None:
     assert forward(iptables("-A FORWARD -m set --match-set x src -j DROP", "-A FORWARD -j DROP")).sure
 
 
+def test_what_keeps_a_packet_from_being_tracked_is_a_doubt() -> None:
+    assert not forward(iptables("-A FORWARD -j CT --notrack")).sure
+    assert forward(iptables("-A FORWARD -p tcp -j CT --helper ftp")).sure
+    assert not forward(nft([{"notrack": None}])).sure
+
+
 def test_chains_are_jumped_to_returned_from_and_gone_to() -> None:
     own = ("A", "B")
     assert forward(iptables("-A FORWARD -j A", "-A FORWARD -j DROP", "-A A -j ACCEPT", chains=own)).said.verdict == "accept"
