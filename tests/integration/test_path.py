@@ -148,6 +148,10 @@ CAUSES = {
     "the old interface of iptables": Cause(
         "g5", PLACES["out"], "iptables-legacy -A FORWARD -p tcp -i p5 -j DROP", "iptables-legacy -F FORWARD", "forward",
         "ip filter FORWARD: -A FORWARD -i p5 -p tcp -j DROP"),
+    "a rule where packets come in": Cause(
+        "g5", PLACES["out"], "nft add table netdev n; nft add chain netdev n i '{ type filter hook ingress device vg5 priority 0; }';"
+        "nft add rule netdev n i tcp dport 80 drop", "nft flush chain netdev n i", "netdev ingress", "netdev n i: tcp dport 80 drop",
+        clean="nft delete table netdev n"),
     "isolated ports": Cause(
         "g5", PLACES["g6"], "bridge link set dev vg5 isolated on; bridge link set dev vg6 isolated on", "bridge link set dev vg6 isolated off",
         "port vg6", "isolated ports", clean="bridge link set dev vg5 isolated off"),

@@ -18,7 +18,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node.packet import 
     opposite,
 )
 
-FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "bridge": ("bridge",)}
+FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6"), "bridge": ("bridge",), "netdev": ("netdev",)}
 VERDICTS = ("accept", "drop", "return", "continue")
 NO_MATTER = {"counter", "log", "comment", "set", "add", "update", "ct helper", "ct timeout", "ct expectation", "dup", "flow"}
 NUMBERS = {"ip": 0x0800, "ip6": 0x86DD, "tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
@@ -48,9 +48,13 @@ def parse(document: Iterable[Mapping[str, Any]], texts: Mapping[tuple[str, str, 
     bases = [one["chain"] for one in objects if "hook" in one.get("chain", {})]
     return [
         Base(f"{one['family']} {one['table']}", one["name"], one["hook"], one["type"], one["prio"], one.get("policy", "accept"),
-             FAMILIES[one["family"]], whole[_key(one)[:2]])
+             FAMILIES[one["family"]], whole[_key(one)[:2]], _devices(one.get("dev", [])))
         for one in bases if one["family"] in FAMILIES and _key(one)[:2] not in without
     ]  # fmt: skip
+
+
+def _devices(told: Any) -> tuple[str, ...]:
+    return (told,) if isinstance(told, str) else tuple(told)
 
 
 def texts_of(listing: str) -> dict[tuple[str, str, int], str]:

@@ -68,7 +68,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Base:
-    """A chain that the kernel calls at a hook, with every chain of its table. C(table) has its family in front, C(kind): filter, nat, route."""
+    """A chain that the kernel calls at a hook, with every chain of its table. C(table) has its family in front, C(kind): filter, nat, route.
+
+    devices: those that it is for, none: all.
+    """
 
     table: str
     name: str
@@ -78,6 +81,7 @@ class Base:
     policy: str
     families: tuple[str, ...]
     chains: Mapping[str, tuple[Rule, ...]]
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,17 @@ def every(tests: tuple[Test, ...], packet: Packet) -> Optional[bool]:
 
 
 def at_hook(bases: list[Base], hook: str, packet: Packet, family: Optional[str] = None) -> Ruling:
-    """Return what all chains of a hook make of a packet, in the order of their priorities; C(family): bridge for those that see its frame.
+    """Return what all chains of a hook make of a packet, in the order of their priorities; C(family): bridge or netdev for those that see its frame.
 
     An accept ends only its own chain, a drop ends the packet. Only the first translation counts (nf_nat_inet_fn of the kernel).
     """
     doubts: list[Said] = []
     translated: list[Said] = []
+    device = packet.oif if hook == "egress" else packet.iif
     for base in sorted(bases, key=lambda one: one.priority):
         if base.hook != hook or (family or packet.family) not in base.families:
+            continue
+        if base.devices and device not in base.devices:
             continue
         if base.kind == "nat" and (packet.state != "new" or translated):
             continue  # a connection is translated once

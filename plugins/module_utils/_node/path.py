@@ -73,6 +73,9 @@ class _Walk:
         if bridge is not None and bridge is not link:
             yield from self._link(bridge)  # first: of a bridge that is switched off, every port is disabled
         yield from self._link(link)
+        self.packet = replace(self.packet, iif=port)
+        for family in ("netdev", None):
+            yield from self._rules("ingress", family)
         entry = link
         if bridge is link:
             yield self._unheard(link)
@@ -293,6 +296,7 @@ class _Walk:
             told = self.links.route(self.packet.to).source
             self.packet = replace(self.packet, source=told or (str(known[0].ip) if known else before.source))
         yield from self._link(link)
+        yield from self._rules("egress", "netdev")
         hop = way.gateway or self.packet.to
         heard = self.links.neighbour(hop, way.dev)
         if "FAILED" in heard.get("state", []):
@@ -309,6 +313,7 @@ class _Walk:
         kept = self.packet
         self.packet = replace(self.packet, oif=link.name)
         yield from self._rules("postrouting", "bridge")
+        yield from self._rules("egress", "netdev")
         self.packet = kept
         yield from self._guest(link.name, sends=False)
 
@@ -370,7 +375,7 @@ class _Walk:
         """Judge the packet by every chain of a hook; yield what stops it, may stop it, or translates it."""
         ruling = at_hook(self.bases, hook, self.packet, family)
         self.packet = ruling.packet
-        at = f"{'bridge ' if family else ''}{hook}"
+        at = f"{family} {hook}" if family else hook
         about = f"{word}: " if word else ""
         for said in ruling.translated:
             yield Hop(at, PASSES, f"{translation(self.packet, said)} by {said.by}")

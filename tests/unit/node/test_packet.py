@@ -237,6 +237,14 @@ def test_a_chain_of_ebtables_may_have_a_policy_of_its_own() -> None:
     assert at_hook(ebtables_rules.parse(text), "forward", PACKET, "bridge").stops
 
 
+def test_a_chain_of_one_device_is_for_what_comes_in_there() -> None:
+    bases = nft([DROP], family="netdev", hook="ingress", dev="br1")
+    assert at_hook(bases, "ingress", PACKET, "netdev").stops
+    assert not at_hook(bases, "ingress", replace(PACKET, iif="br2"), "netdev").stops
+    several = nft([DROP], family="netdev", hook="egress", dev=["eth0", "eth1"])
+    assert at_hook(several, "egress", PACKET, "netdev").stops
+
+
 def test_an_answer_goes_back_to_who_asked_as_an_established_connection() -> None:
     led = at_hook(iptables("-A PREROUTING -j DNAT --to-destination 10.1.0.10:8080", table="nat"), "prerouting", replace(PACKET, source="203.0.113.9"))
     back = answer(replace(led.packet, iif="eth0", oif="br1"))
