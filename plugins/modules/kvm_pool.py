@@ -13,8 +13,8 @@ description:
   - No data is ever deleted or overwritten unless O(delete_data) or O(overwrite) say so. O(build) makes what a pool
     needs where it is missing, a directory, file system, partition table or volume group, of devices that hold nothing.
   - A password for a server goes into a secret of libvirt, which is made and kept as M(anfitrion.kvm.kvm_secret) does.
-  - "Types that were run on real storage: V(dir), V(fs), V(logical), V(disk), V(iscsi-direct). Of V(netfs), V(iscsi), V(scsi),
-    V(mpath), V(zfs), V(rbd) and V(gluster) only the definitions were held against libvirt's schema."
+  - "Types that were run on real storage: V(dir), V(fs), V(netfs), V(logical), V(disk), V(iscsi), V(iscsi-direct). Of V(scsi), V(mpath),
+    V(zfs), V(rbd) and V(gluster) only the definitions were held against libvirt's schema."
   - Options that are not given are not managed.
 version_added: 0.1.0
 author: anfitrion.kvm contributors (@anfitrion)
