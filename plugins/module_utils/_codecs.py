@@ -57,6 +57,13 @@ class Text(Codec):
         return text
 
 
+class Prose(Text):
+    """Free text of any number of lines."""
+
+    def normal(self, value: Any) -> str:
+        return "\n".join(Codec.normal(self, line.replace("\t", " ")) for line in str(value).strip().split("\n")) or super().normal("")
+
+
 @dataclass(frozen=True)
 class Pattern(Codec):
     """Text that matches a pattern; C(says) completes the sentence "expected …"."""
@@ -118,9 +125,10 @@ class Integer(Codec):
 
 @dataclass(frozen=True)
 class Choice(Codec):
-    """One of libvirt's own words, in lower case."""
+    """One of libvirt's own words, in lower case; C(spelled): how libvirt writes those that have a capital."""
 
     words: tuple[str, ...] = ()
+    spelled: tuple[tuple[str, str], ...] = ()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -129,6 +137,10 @@ class Choice(Codec):
     def normal(self, value: Any) -> str:
         return str(super().normal(value)).lower()
 
+    def to_xml(self, value: Any) -> str:
+        word = self.normal(value)
+        return dict(self.spelled).get(word, word)
+
     def from_xml(self, text: str, unit: str | None = None) -> str | None:  # noqa: ARG002  the signature is every codec's
         # A word that no user can write here is not ours: another option says it, or only O(xml) can.
         return text.lower() if text.lower() in self.words else None
@@ -136,11 +148,15 @@ class Choice(Codec):
 
 @dataclass(frozen=True)
 class Flag(Codec):
-    """True or false in the words of one attribute: libvirt takes yes/no in one place and on/off in another."""
+    """True or false in the words of one attribute: libvirt takes yes/no in one place and on/off in another.
+
+    C(apart): an attribute that is not there is something else than one that says no, such as what QEMU thinks best.
+    """
 
     type: ClassVar[str] = "bool"
     true: str = "yes"
     false: str = "no"
+    apart: bool = False
 
     def normal(self, value: Any) -> bool:
         if isinstance(value, bool):
@@ -312,6 +328,81 @@ class PciAddress(Codec):
         return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
 
 
+# The attributes of each type of address, in the order in which its text has them, and what is between them.
+_PLACES: dict[str, tuple[tuple[str, ...], str]] = {
+    "drive": (("controller", "bus", "target", "unit"), ":"),
+    "usb": (("bus", "port"), ":"),
+    "virtio-serial": (("controller", "bus", "port"), ":"),
+    "ccid": (("controller", "slot"), ":"),
+    "dimm": (("slot", "base"), ":"),
+    "isa": (("iobase", "irq"), ":"),
+    "spapr-vio": (("reg",), ":"),
+    "ccw": (("cssid", "ssid", "devno"), "."),
+    "virtio-mmio": ((), ""),
+    "unassigned": ((), ""),
+}
+
+
+class GuestAddress(Codec):
+    """Where a device is in the guest: a PCI address, C(0000:00:03.0), or a type and its numbers, C(drive 0:0:0:1)."""
+
+    whole: ClassVar[bool] = True  # another address has other attributes
+
+    def normal(self, value: Any) -> str:
+        kind, _blank, rest = str(super().normal(value)).strip().lower().partition(" ")
+        if kind not in _PLACES:
+            if rest not in ("", "multifunction"):
+                raise ValueError("expected dddd:bb:ss.f, and multifunction after it")
+            return f"{PCI.normal(kind)} {rest}".strip()
+        names, mark = _PLACES[kind]
+        numbers = rest.split(mark) if rest else []
+        if len(numbers) > len(names) or not all(re.fullmatch(r"[0-9a-fx.]+", one) for one in numbers):
+            raise ValueError(f"expected {kind} {mark.join(names)}".strip())
+        return f"{kind} {mark.join(numbers)}".strip()
+
+    def attributes(self, value: Any) -> dict[str, str]:
+        """Return the attributes of libvirt's C(<address>)."""
+        kind, _blank, rest = self.normal(value).partition(" ")
+        if kind not in _PLACES:
+            return {"type": "pci", **PCI.attributes(kind), **({"multifunction": "on"} if rest else {})}
+        names, mark = _PLACES[kind]
+        written = dict(zip(names, rest.split(mark) if rest else []))
+        return {"type": kind, **{name: f"0x{text}" if kind == "ccw" and name != "ssid" else text for name, text in written.items()}}
+
+    def of_attributes(self, attributes: Any) -> str | None:
+        """Return the place that the attributes of an C(<address>) name; None for one of no type that we know."""
+        kind = attributes.get("type")
+        if kind == "pci":
+            more = " multifunction" if attributes.get("multifunction") == "on" else ""
+            return f"{PCI.of_attributes(attributes)}{more}" if "slot" in attributes or "bus" in attributes else None
+        if kind not in _PLACES:
+            return None
+        names, mark = _PLACES[kind]
+        numbers = [attributes[name].lower() for name in names if name in attributes]
+        return f"{kind} {mark.join(one[2:] if kind == 'ccw' and one[:2] == '0x' else one for one in numbers)}".strip()
+
+
+@dataclass(frozen=True)
+class Numbers(Codec):
+    """Numbers with colons between them, C(0:0:3); in XML an element with an attribute for each of C(names)."""
+
+    names: tuple[str, ...] = ()
+
+    def normal(self, value: Any) -> str:
+        parts = str(value).split(":")
+        if len(parts) != len(self.names) or not all(re.fullmatch(r"\d+|0x[0-9a-fA-F]+", part) for part in parts):
+            raise ValueError(f"expected {':'.join(self.names)}, each a number")
+        return ":".join(str(int(part, 0)) for part in parts)
+
+    def attributes(self, value: Any) -> dict[str, str]:
+        """Return the attributes of the element."""
+        return dict(zip(self.names, self.normal(value).split(":")))
+
+    def of_attributes(self, attributes: Any) -> str | None:
+        """Return the numbers that the attributes hold; None where one is missing."""
+        return self.normal(":".join(attributes[name] for name in self.names)) if all(n in attributes for n in self.names) else None
+
+
 class HostPort(Codec):
     """A server with an optional port, C(nfs.example) or C([2001:db8::1]:3260); in XML an element with name and port."""
 
@@ -404,10 +495,13 @@ class Mode(Codec):
 
 
 TEXT = Text()
+PROSE = Prose()
 NAME = ObjectName()
 INTEGER = Integer()
 YES_NO = Flag()
 ON_OFF = Flag(true="on", false="off")
+SAID_YES_NO = Flag(apart=True)
+SAID_ON_OFF = Flag(true="on", false="off", apart=True)
 PRESENCE = Presence()
 SIZE = Size()
 BYTES = ByteSize(low=0)
@@ -416,6 +510,8 @@ NODESET = CpuSet(highest=1023)
 MAC = Mac()
 UUID = Uuid()
 PCI = PciAddress()
+PLACE = GuestAddress()
+SCSI_UNIT = Numbers(names=("bus", "target", "unit"))
 PATH = AbsolutePath()
 HOST = HostPort()
 DEVICE = BlockDevice()

@@ -56,6 +56,7 @@ class Section:
 
     removable: state: absent takes the element away; a section that is a device of its own.
     live: a word for adding and removing it while the object runs.
+    fills: (path, text) pairs that a new element gets for what was not stated, since libvirt wants one.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Section:
     removable: bool = False
     rivals: tuple[str, ...] = ()
     live: str = NEXT_BOOT
+    fills: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Items:
     together: all of key tell it, one that is not stated included (a DNS forwarder is a server and what it is for).
     live: words for adding and removing an item while the object runs, and for updating one in place.
     numbered: an item without its key has its place in the list as key.
+    placed: nothing tells items of the same kind apart, so the last of key is a place: their number among those that are
+        equal in the rest of key, from 0.
+    fills: (path, text) pairs that a new item gets for what was not stated, since libvirt wants one.
+    expanded: why the running definition does not tell what is wanted; it is then not compared there.
     """
 
     name: str
@@ -86,6 +92,9 @@ class Items:
     purge: bool = False
     numbered: bool = False
     together: bool = False
+    placed: bool = False
+    fills: tuple[tuple[str, str], ...] = ()
+    expanded: str | None = None
 
 
 Row = Union[Field, Section, Items]
@@ -193,7 +202,7 @@ def _normal_field(row: Field, value: Any, option: str) -> Any:
 def _normal_items(row: Items, value: list[dict[str, Any]], option: str) -> list[dict[str, Any]]:
     done: list[dict[str, Any]] = []
     seen: dict[Any, int] = {}
-    for index, given in enumerate(value):
+    for index, given in enumerate(with_places(row, value)):
         item = {row.key[0]: index, **given} if row.numbered else given
         key = next((k for k in row.key if item.get(k) is not None), None)
         if key is None:
@@ -204,6 +213,20 @@ def _normal_items(row: Items, value: list[dict[str, Any]], option: str) -> list[
             raise KvmError(f"{option}[{index}]: {key} {told[1]} is that of {option}[{seen[told]}] too")
         seen[told] = index
         done.append(item)
+    return done
+
+
+def with_places(row: Items, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items with their place among those of the same kind, where only that tells them apart."""
+    if not row.placed:
+        return items
+    *kind, place = row.key
+    seen: dict[Any, int] = {}
+    done = []
+    for item in items:
+        alike = tuple(item.get(name) for name in kind)
+        done.append({**item, place: item[place] if item.get(place) is not None else seen.get(alike, 0)})
+        seen[alike] = done[-1][place] + 1
     return done
 
 
@@ -218,16 +241,18 @@ def read(rows: tuple[Row, ...], element: Any) -> dict[str, Any]:
             inner = _xml.find(element, row.path) if row.path is not None else None
             value = read(row.rows, inner) if inner is not None else None
         else:
-            value = [values for _one, values in _holders(row, element)] or None
+            value = [values for _one, values in holders(row, element)] or None
         if value is not None and (value != {} or (isinstance(row, Section) and row.removable)):
             found[row.name] = value
     return found
 
 
-def _holders(row: Items, element: Any) -> list[tuple[Any, dict[str, Any]]]:
+def holders(row: Items, element: Any) -> list[tuple[Any, dict[str, Any]]]:
     """Return each item's element with its values; one that nothing tells from the others is out of our reach."""
     pairs = [(one, read(row.rows, one)) for one in _xml.find_all(element, row.path)]
-    return [(one, values) for one, values in pairs if any(values.get(key) is not None for key in row.key)]
+    kind = row.key[:-1] if row.placed else row.key
+    told = [(one, values) for one, values in pairs if not kind or any(values.get(key) is not None for key in kind)]
+    return [(one, values) for (one, _), values in zip(told, with_places(row, [values for _one, values in told]))]
 
 
 def _read_field(row: Field, element: Any) -> Any:
@@ -318,7 +343,7 @@ def _shown(value: Any) -> Any:
 
 
 def _same(row: Field, want: Any, have: Any) -> bool:
-    if row.codec.presence or row.codec.type == "bool":
+    if row.codec.presence or (row.codec.type == "bool" and not getattr(row.codec, "apart", False)):
         # A flag that is not there means no, unless its row says that libvirt means yes by that.
         return bool(want) == bool(have if have is not None or row.codec.presence else row.dropped)
     if row.many:
@@ -329,14 +354,14 @@ def _same(row: Field, want: Any, have: Any) -> bool:
 def identity(row: Items, item: dict[str, Any]) -> Any:
     """Return the value that tells an item from the others."""
     stated = [item[key] for key in row.key if item.get(key) is not None]
-    if row.together and len(stated) > 1:
+    if (row.together or row.placed) and len(stated) > 1:
         return "/".join(map(str, stated))
     return stated[0] if stated else "?"
 
 
 def match(row: Items, want: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the found item that the wanted one speaks of."""
-    if row.together:
+    if row.together or row.placed:
         return next((have for have in found if all(have.get(key) == want.get(key) for key in row.key)), None)
     for key in row.key:
         if want.get(key) is not None:
@@ -376,6 +401,8 @@ def _write_field(rows: tuple[Row, ...], row: Field, element: Any, value: Any) ->
         _write_many(row.path, row.codec, element, value)
     elif hasattr(row.codec, "attributes"):
         holder = _xml.make(element, row.path)
+        if getattr(row.codec, "whole", False):
+            holder.attrib.clear()
         holder.attrib.update(row.codec.attributes(value))
     else:
         _xml.put(element, row.path, row.codec.to_xml(value), row.codec.unit)
@@ -406,11 +433,19 @@ def _write_section(rows: tuple[Row, ...], row: Section, element: Any, want: dict
         for one in _xml.find_all(element, row.path):
             _xml.remove(one, element)
     elif row.removable or _xml.find(element, row.path) is not None or any(differences(row.rows, want, {})):
-        write(row.rows, _xml.make(element, row.path), want)
+        made = _xml.make(element, row.path)
+        write(row.rows, made, want)
+        _fill(made, row.fills)
+
+
+def _fill(made: Any, fills: tuple[tuple[str, str], ...]) -> None:
+    for path, text in fills:
+        if _xml.get(made, path)[0] is None:
+            _xml.put(made, path, text)
 
 
 def _write_items(row: Items, element: Any, wanted: list[dict[str, Any]], purge: bool) -> None:
-    left = _holders(row, element)
+    left = holders(row, element)
     for want in wanted:
         have = match(row, want, [values for _one, values in left])
         holder = next((one for one, values in left if values is have), None)
@@ -419,7 +454,9 @@ def _write_items(row: Items, element: Any, wanted: list[dict[str, Any]], purge: 
             if holder is not None:
                 _xml.remove(holder, element)
             continue
-        write(row.rows, holder if holder is not None else _xml.add(element, row.path), want)
+        made = holder if holder is not None else _xml.add(element, row.path)
+        write(row.rows, made, want)
+        _fill(made, row.fills)
     if purge:
         for one, _values in left:
             _xml.remove(one, element)

@@ -25,7 +25,10 @@ except ImportError:
     LXML_IMPORT_ERROR = traceback.format_exc()
 
 Element = Any
-NAMESPACES = {"dnsmasq": "http://libvirt.org/schemas/network/dnsmasq/1.0"}
+NAMESPACES = {
+    "dnsmasq": "http://libvirt.org/schemas/network/dnsmasq/1.0",
+    "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
+}
 if etree is not None:
     for _prefix, _uri in NAMESPACES.items():
         etree.register_namespace(_prefix, _uri)

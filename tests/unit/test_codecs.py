@@ -32,9 +32,15 @@ PATHS = st.lists(st.from_regex(r"[A-Za-z0-9_ .-]{1,9}", fullmatch=True).filter(l
     lambda parts: "//" + "//".join(parts) + "/"
 )
 
+PLACES = ["drive 0:0:0:1", "USB 0:1.2", "virtio-serial 0:0:3", "ccid 0:0", "dimm 0", "dimm 1:0x100000000", "isa 0x505", "isa 0x378:0x7",
+          "spapr-vio 0x1000", "ccw fe.0.0001", "virtio-mmio", "unassigned"]  # fmt: skip
+
 # Values of each kind of codec, written in every way that a user may write them.
 VALUES: dict[type, Any] = {
     c.Text: PRINTABLE.filter(str.strip),
+    c.Prose: st.lists(PRINTABLE, min_size=1, max_size=3).map("\n".join).filter(str.strip),
+    c.GuestAddress: st.one_of(PCI, PCI.map("{} multifunction".format), st.sampled_from(PLACES)),
+    c.Numbers: st.tuples(*[st.integers(0, 255).map(hex) | st.integers(0, 255).map(str)] * 3).map(":".join),
     c.ObjectName: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,20}[A-Za-z0-9]", fullmatch=True),
     c.Flag: st.one_of(st.booleans(), st.sampled_from(["yes", "no", "on", "off", "True", "false", "1", "0"])),
     c.Presence: st.just(True),

@@ -124,9 +124,10 @@ SAMPLES: dict[str, Any] = {
     "Text": "a b", "ObjectName": "n1", "Pattern": None, "Integer": None, "Flag": True, "Presence": True, "Size": "2MiB",
     "ByteSize": "3MiB", "CpuSet": "1-3", "Mac": "52:54:00:00:00:01", "Uuid": "c7a5fdbd-edaf-9455-926a-d65c16db1809",
     "PciAddress": "0000:01:10.2", "AbsolutePath": "/a/b", "Address": "192.0.2.1", "Prefix": 24, "Machine": "q35", "Mode": "0711",
+    "Prose": "a\nb", "GuestAddress": "drive 0:0:0:1", "Numbers": "0:0:3",
     "Alias": "lan", "Document": "<a/>", "HostPort": "nfs.example:2049", "BlockDevice": "/dev/vdb",
 }  # fmt: skip
-WORDS = ("vda", "lan0", "1.2", "abcd", "00:01", "openvswitch", "20000000c9831b4b")
+WORDS = ("vda", "lan0", "1.2", "abcd", "00:01", "openvswitch", "20000000c9831b4b", "abcdefghijkl", "10", "0x10", "0x046d", "0644")
 
 
 def sample(field: Field) -> Any:

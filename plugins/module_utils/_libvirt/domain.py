@@ -301,7 +301,7 @@ def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> li
 
     found = _fields.read(TABLE.rows, guest.running)
     differences = _fields.differences(TABLE.rows, wanted, found, purge)
-    return [one for one in differences if not (isinstance(one.row, Field) and one.row.expanded) and not settled(guest, one)]
+    return [one for one in differences if not getattr(one.row, "expanded", None) and not settled(guest, one)]
 
 
 def _with_ways(persistent: list[Change], live: list[Change], running: bool) -> list[Change]:

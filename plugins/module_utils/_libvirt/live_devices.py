@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items, Section, identity, match, read
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items, Section, identity, match
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, code, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.events import device_events
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
@@ -86,7 +86,7 @@ class Device:
         """Return its element in a definition."""
         if isinstance(self.row, Section):
             return _xml.find(tree, self.row.path or "")
-        pairs = [(one, read(self.row.rows, one)) for one in _xml.find_all(tree, self.row.path)]
+        pairs = _fields.holders(self.row, tree)
         have = match(self.row, self.item, [values for _one, values in pairs])
         return next((one for one, values in pairs if values is have), None)
 

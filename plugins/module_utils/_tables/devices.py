@@ -5,6 +5,15 @@ from __future__ import annotations
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Section
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables import (
+    domain_controllers,
+    domain_disks,
+    domain_displays,
+    domain_hostdevs,
+    domain_interfaces,
+    domain_more,
+)
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_parts import ADDRESS, ALIAS, CHARACTER, TLS, labels
 
 TARGET = c.Pattern(pattern=r"(vd|sd|hd|xvd|fd)[a-z]{1,2}", says="a target such as vda or sdb", longest=5)
 RATE = c.Integer(high=10**15)  # libvirt's QEMU_BLOCK_IOTUNE_MAX
@@ -24,7 +33,7 @@ DISKS = Items("disks", "devices/disk", ("target",), "Disks and removable media."
           rivals=("path", "block"), live="media"),
     Field("volume", "source/@volume", c.NAME, "Volume of a storage pool.", implies=(("@type", "volume"),),
           rivals=("path", "block"), live="media"),
-    Field("format", "driver/@type", c.Choice(words=("raw", "qcow2", "vmdk", "vdi", "vpc", "parallels", "dmg", "qcow")),
+    Field("format", "driver/@type", c.Choice(words=("raw", "qcow2", "vmdk", "vdi", "vpc", "parallels", "dmg", "qcow", "fat")),
           "Format of the image, never guessed. V(raw) when first defined without one, V(qcow2) for a file or volume"
           " that ends in C(.qcow2).", implies=(("driver/@name", "qemu"),), live="media"),
     Field("cache", "driver/@cache", c.Choice(words=("none", "writeback", "writethrough", "directsync", "unsafe")),
@@ -42,7 +51,9 @@ DISKS = Items("disks", "devices/disk", ("target",), "Disks and removable media."
         Field("total_iops_sec", "total_iops_sec", RATE, "Operations a second.", live="block_io_tune", dropped=0),
         Field("read_iops_sec", "read_iops_sec", RATE, "Reads a second.", live="block_io_tune", dropped=0),
         Field("write_iops_sec", "write_iops_sec", RATE, "Writes a second.", live="block_io_tune", dropped=0),
+        *domain_disks.IOTUNE,
     )),
+    *domain_disks.MORE,
 ), live="device", purge=True)  # fmt: skip
 
 NIC_SOURCES = ("network", "bridge", "vf_address", "type")
@@ -66,9 +77,9 @@ INTERFACES = Items("interfaces", "devices/interface", ("name", "mac"), "Network 
         Field("local_address", "source/local/@address", c.ADDRESS, "Where to receive.", implies=(("@type", "udp"),)),
         Field("local_port", "source/local/@port", PORT, "Where to receive.", implies=(("@type", "udp"),)),
     ), rivals=("network", "bridge", "vf_address")),
-    Field("type", "@type", c.Choice(words=("user", "mcast", "udp", "ethernet")),
-          "Other kinds of source; what they need goes through O(xml)."),
-    Field("address", "address[@type='pci']", c.PCI, "PCI address in the guest. libvirt chooses one that is free."),
+    Field("type", "@type", c.Choice(words=("user", "mcast", "udp", "ethernet", "server", "client", "direct", "vhostuser", "vdpa", "internal")),
+          "Other kinds of source, as V(user)."),
+    Field("address", "address", c.PLACE, "Where it is in the guest, as V(0000:00:03.0). libvirt chooses."),
     Field("model", "model/@type", c.WORD, "Model that the guest sees. V(virtio) when first defined."),
     Field("driver", "driver/@name", c.Choice(words=("qemu", "vhost", "vfio")), "Back end."),
     Field("queues", "driver/@queues", c.Integer(low=1, high=256), "Queues of a virtio interface.", dropped=1),
@@ -78,6 +89,7 @@ INTERFACES = Items("interfaces", "devices/interface", ("name", "mac"), "Network 
     Field("filter", "filterref/@filter", c.NAME, "Network filter that its traffic goes through.", live="update_device"),
     Field("isolated", "port/@isolated", c.YES_NO, "Whether it is kept from other isolated interfaces of its bridge."),
     Field("boot_order", "boot/@order", c.Integer(low=1), "Place in the boot order of all devices."),
+    *domain_interfaces.MORE,
 ), live="device", purge=True)  # fmt: skip
 
 HOSTDEVS = Items("hostdevs", "devices/hostdev[@mode='subsystem'][@type='pci']", ("address",),
@@ -86,52 +98,80 @@ HOSTDEVS = Items("hostdevs", "devices/hostdev[@mode='subsystem'][@type='pci']", 
     Field("managed", "@managed", c.YES_NO, "Whether libvirt takes it from its driver at start and gives it back."
           " Yes when first given."),
     Field("boot_order", "boot/@order", c.Integer(low=1), "Place in the boot order of all devices."),
+    *domain_hostdevs.PCI,
 ), live="device", purge=True)  # fmt: skip
 
-CHARACTER = (
+KINDS = c.Choice(words=("pty", "file", "unix", "tcp", "null", "dev", "udp", "pipe", "stdio", "vc", "spicevmc", "spiceport", "qemu-vdagent", "dbus"))
+LEADS = (
+    *CHARACTER,
+    TLS,
+    labels("source/seclabel"),
     Field("log", "log/@file", c.PATH, "File on the host that keeps what it prints."),
     Field("log_append", "log/@append", c.ON_OFF, "Whether a new start appends to it."),
+    ALIAS,
+    ADDRESS,
 )
+KIND = Field("type", "@type", KINDS, "Where it leads. V(pty) when first defined.")
+SOURCE = Field("path", "source/@path", c.PATH, "File, socket or device.", expanded="libvirt fills in the terminal that it made")
 
 CHARACTER_DEVICES = (
     Items("serials", "devices/serial", ("port",), "Serial ports.", (
         Field("port", "target/@port", c.Integer(high=63), "Number of the port.", required=True),
-        Field("type", "@type", c.Choice(words=("pty", "file", "unix", "tcp", "null", "dev")), "Where it leads."
-              " V(pty) when first defined."),
-        Field("path", "source/@path", c.PATH, "File, socket or device.",
-              expanded="libvirt fills in the terminal that it made"),
-        *CHARACTER,
+        KIND,
+        SOURCE,
+        Field("target_type", "target/@type", c.WORD, "Bus it is on, such as V(isa-serial). libvirt chooses."),
+        Field("target_model", "target/model/@name", c.WORD, "Device of QEMU that it is. libvirt chooses."),
+        *LEADS,
     ), purge=True),
     Items("consoles", "devices/console", ("port",), "Consoles.", (
         Field("port", "target/@port", c.Integer(high=63), "Number of the console.", required=True),
-        Field("type", "@type", c.Choice(words=("pty", "file", "unix", "tcp", "null", "dev")), "Where it leads."
-              " V(pty) when first defined."),
+        KIND,
+        SOURCE,
         Field("target_type", "target/@type", c.Choice(words=("serial", "virtio")), "What the guest sees."),
-        *CHARACTER,
+        *LEADS,
     ), purge=True),
+    Items("parallels", "devices/parallel", ("port",), "Parallel ports.", (
+        Field("port", "target/@port", c.Integer(high=63), "Number of the port.", required=True),
+        KIND,
+        SOURCE,
+        *LEADS,
+    ), purge=True, fills=(("@type", "pty"),)),
     Field("guest_agent", None, c.YES_NO, "Whether the guest has the channel of the QEMU guest agent."),
-    Items("channels", "devices/channel[@type='unix']", ("name",), "Virtio channels between host and guest.", (
+    Items("channels", "devices/channel", ("name",), "Virtio channels between host and guest.", (
         Field("name", "target[@type='virtio']/@name", c.WORD, "Name of the port in the guest.", required=True),
+        Field("type", "@type", KINDS, "Where it leads. V(unix) when first defined."),
         Field("path", "source/@path", c.PATH, "Socket on the host; libvirt chooses one.",
               expanded="libvirt fills in the socket that it made"),
-    ), live="device", purge=True),
+        Field("port_name", "source/@channel", c.WORD, "Name of the port, V(spiceport) and V(dbus)."),
+        Field("clipboard", "source/clipboard/@copypaste", c.SAID_YES_NO, "Whether the clipboard is shared, V(qemu-vdagent)."),
+        Field("mouse", "source/mouse/@mode", c.Choice(words=("server", "client")), "Who moves the pointer, V(qemu-vdagent)."),
+        *LEADS,
+    ), live="device", purge=True, fills=(("@type", "unix"),)),
+    Items("forwards", "devices/channel", ("forward", "forward_port"), "Addresses of the guest's V(user) network that lead to the host.", (
+        Field("forward", "target[@type='guestfwd']/@address", c.ADDRESS, "Address.", required=True),
+        Field("forward_port", "target[@type='guestfwd']/@port", PORT, "Port.", required=True),
+        Field("type", "@type", KINDS, "Where it leads. V(unix) when first defined."),
+        SOURCE,
+        *LEADS[:-1],
+    ), together=True, fills=(("@type", "unix"),)),
 )  # fmt: skip
 
 SINGLE_DEVICES = (
     Section("rng", "devices/rng", "Source of random numbers.", (
-        Field("backend", "backend", c.PATH, "Device on the host.",
-              implies=(("backend/@model", "random"), ("@model", "virtio"))),
+        Field("backend", "backend[@model='random']", c.PATH, "Device on the host.", rivals=("builtin", "egd")),
         Section("rate", "rate", "Limit.", (
             Field("bytes", "@bytes", c.Integer(low=1), "Bytes in each period."),
             Field("period", "@period", c.Integer(low=1), "Period in milliseconds."),
         )),
-    ), removable=True, live="device"),
+        *domain_more.RNG,
+    ), removable=True, live="device", fills=(("@model", "virtio"),)),
     Section("balloon", "devices/memballoon", "Memory balloon.", (
         Field("model", "@model", c.Choice(words=("virtio", "virtio-transitional", "virtio-non-transitional", "none")),
               "Model, or V(none)."),
         Field("autodeflate", "@autodeflate", c.ON_OFF, "Whether the guest gets memory back when it runs out."),
         Field("stats_period", "stats/@period", c.Integer(), "Seconds between statistics.", dropped=0,
               live="balloon_statistics"),
+        *domain_more.BALLOON,
     )),
     Section("iommu", "devices/iommu", "IOMMU that the guest sees.", (
         Field("model", "@model", c.Choice(words=("intel", "virtio", "smmuv3")), "Model."),
@@ -139,25 +179,34 @@ SINGLE_DEVICES = (
         Field("caching_mode", "driver/@caching_mode", c.ON_OFF, "Caching mode, for VFIO inside the guest."),
         Field("eim", "driver/@eim", c.ON_OFF, "Extended interrupt mode, for x2APIC; needs O(iommu.intremap)."),
         Field("iotlb", "driver/@iotlb", c.ON_OFF, "IOTLB, for vhost."),
+        *domain_more.IOMMU,
     ), removable=True),
     Items("controllers", "devices/controller[@type='pci']", ("index",), "PCI controllers.", (
         Field("index", "@index", c.Integer(high=255), "Number of the controller.", required=True),
         Field("model", "@model", c.WORD, "Model, such as V(pcie-root-port)."),
+        *domain_controllers.PCI,
     )),
+    *domain_controllers.MORE,
     Field("spare_ports", None, c.Integer(high=28), "Free PCIe root ports that a new guest gets beyond those its"
           " devices need, so that devices can be added while it runs."),
     Items("graphics", "devices/graphics", ("type",), "Remote displays.", (
-        Field("type", "@type", c.Choice(words=("vnc", "spice")), "Protocol.", required=True),
+        Field("type", "@type", c.Choice(words=("vnc", "spice", "sdl", "egl-headless", "dbus", "rdp")), "Protocol.", required=True),
         Field("listen", "listen[@type='address']/@address", c.ADDRESS, "Address of the host that it listens on.",
               live="update_device"),
         Field("port", "@port", c.Integer(low=5900, high=65535), "Fixed port; without it libvirt picks one.",
               implies=(("@autoport", "no"),), expanded="libvirt fills in the port that it picked"),
         Field("password", "@passwd", c.Pattern(pattern=".{4,8}", says="4 to 8 characters"),
               "Password; VNC knows 8 characters.", secret=True, live="update_device"),
+        *domain_displays.GRAPHICS,
     ), purge=True, live="device"),
     Section("video", "devices/video", "Video adapter. A guest with graphics always has one, be it V(none).", (
-        Field("model", "model/@type", c.Choice(words=("virtio", "qxl", "vga", "cirrus", "bochs", "none")), "Model, or V(none)."),
+        Field("model", "model/@type", c.Choice(words=("virtio", "qxl", "vga", "cirrus", "bochs", "ramfb", "vmvga", "none")), "Model, or V(none)."),
+        *domain_displays.VIDEO,
     )),
+    *domain_displays.MORE,
+    *domain_more.MORE,
+    *domain_hostdevs.MORE,
+    Field("emulator", "devices/emulator", c.PATH, "The QEMU to run. libvirt chooses."),
 )  # fmt: skip
 
 DEVICES = (DISKS, INTERFACES, HOSTDEVS, *CHARACTER_DEVICES, *SINGLE_DEVICES)

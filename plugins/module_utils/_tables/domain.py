@@ -9,6 +9,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Section, Table, match
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables import domain_cpu, domain_features, domain_memory, domain_os
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.devices import DEVICES
 
 MAX_VCPUS = 4096
@@ -78,7 +79,7 @@ GENERAL = (
     Field("uuid", "uuid", c.UUID, "UUID of the guest. Made by libvirt when the guest is first defined without one."),
     Field("type", "@type", c.Choice(words=("kvm", "qemu")), "V(kvm), or V(qemu) for emulation without it."),
     Field("title", "title", c.TEXT, "A short title, one line.", live="metadata"),
-    Field("description", "description", c.TEXT, "A description for people.", live="metadata"),
+    Field("description", "description", c.PROSE, "A description for people.", live="metadata"),
 )
 
 OS = Section("os", "os", "The machine and how it boots.", (
@@ -92,6 +93,7 @@ OS = Section("os", "os", "The machine and how it boots.", (
     Field("kernel", "kernel", c.PATH, "Path on the host of a kernel to boot directly."),
     Field("initrd", "initrd", c.PATH, "Path on the host of its initial RAM disk."),
     Field("cmdline", "cmdline", c.TEXT, "Its command line."),
+    *domain_os.BOOT,
 ))  # fmt: skip
 
 CPU_AND_MEMORY = (
@@ -102,11 +104,14 @@ CPU_AND_MEMORY = (
         Field("count", "vcpu/@current", c.Integer(low=1, high=MAX_VCPUS), "How many the guest has.", live="vcpus",
               fallback="vcpu"),
         Field("cpuset", "vcpu/@cpuset", c.CPUSET, "Host CPUs that they may run on where O(cputune) says nothing."),
+        *domain_cpu.VCPUS,
     )),
+    *domain_cpu.IOTHREADS,
     Section("memory", ".", "Memory and what backs it.", (
         Field("size", "currentMemory", c.SIZE, "How much the guest has.", live="memory", fallback="memory"),
         Field("max", "memory", c.SIZE,
               "How much the balloon can give it while it runs. As O(memory.size) when the guest is first defined."),
+        *domain_memory.BACKING_FIRST,
         Field("hugepages", "memoryBacking/hugepages/page/@size", c.SIZE, "Page size of the huge pages that back it."),
         Field("locked", "memoryBacking/locked", c.PRESENCE, "Whether it is locked in the host's memory."),
         Field("nosharepages", "memoryBacking/nosharepages", c.PRESENCE, "Whether KSM leaves it alone."),
@@ -116,14 +121,19 @@ CPU_AND_MEMORY = (
               "Whether other processes may map it."),
         Field("allocation", "memoryBacking/allocation/@mode", c.Choice(words=("immediate", "ondemand")),
               "When it is allocated."),
+        *domain_memory.BACKING,
     )),
+    domain_memory.MEMTUNE,
+    domain_memory.BLKIOTUNE,
+    domain_memory.RESOURCE,
     Section("cpu", "cpu", "The CPU that the guest sees.", (
         Field("mode", "@mode", c.Choice(words=("custom", "host-model", "host-passthrough", "maximum")),
               "How the model is chosen.", expanded="libvirt prints host-model as the model that it became"),
         Field("model", "model", c.WORD, "Named model, with O(cpu.mode=custom)."),
         Field("check", "@check", c.Choice(words=("none", "partial", "full")), "How strictly the host must provide it.",
               expanded="libvirt raises it once the guest runs"),
-        Field("migratable", "@migratable", c.ON_OFF, "Whether to leave out what would forbid migration."),
+        Field("migratable", "@migratable", c.SAID_ON_OFF, "Whether to leave out what would forbid migration."),
+        *domain_cpu.MODEL,
         Section("topology", "topology", "How the vCPUs are arranged; the product is O(vcpus.max).", (
             Field("sockets", "@sockets", c.Integer(low=1), "Sockets."),
             Field("dies", "@dies", c.Integer(low=1), "Dies a socket."),
@@ -139,6 +149,7 @@ CPU_AND_MEMORY = (
             Field("id", "@id", c.Integer(high=1023), "Number of the node. Its place in the list when not given."),
             Field("cpus", "@cpus", c.CPUSET, "Virtual CPUs of the node."),
             Field("memory", "@memory", c.SIZE, "Memory of the node."),
+            *domain_cpu.CELL,
             Items("distances", "distances/sibling", ("id",), "Distance to each node, 10 to itself.", (
                 Field("id", "@id", c.Integer(high=1023), "The other node.", required=True),
                 Field("value", "@value", c.Integer(low=10, high=255), "Distance."),
@@ -155,11 +166,13 @@ CPU_AND_MEMORY = (
             Field("vcpu", "@vcpu", c.Integer(high=MAX_VCPUS - 1), "Number of the vCPU.", required=True),
             Field("cpuset", "@cpuset", c.CPUSET, "Host CPUs, for example V(0-3,^2).", live="vcpu_pin"),
         ), live="vcpu_pin", purge=True),
+        *domain_cpu.CPUTUNE,
     )),
     Section("numatune", "numatune", "Host NUMA nodes that provide the memory.", (
         Field("mode", "memory/@mode", c.Choice(words=("strict", "preferred", "interleave", "restrictive")),
               "How strictly."),
         Field("nodeset", "memory/@nodeset", c.NODESET, "Host nodes.", live="numa_nodes"),
+        domain_memory.NUMA_PLACEMENT,
         Items("memnode", "memnode", ("cellid",), "The same for one NUMA node of the guest.", (
             Field("cellid", "@cellid", c.Integer(high=1023), "Node of the guest.", required=True),
             Field("mode", "@mode", c.Choice(words=("strict", "preferred", "interleave", "restrictive")),
@@ -176,18 +189,25 @@ FEATURES = (
         Field("ioapic", "ioapic/@driver", c.Choice(words=("kvm", "qemu")),
               "Who emulates the I/O APIC; V(qemu) for an IOMMU with interrupt remapping."),
         Field("tcg_cache", "tcg/tb-cache", c.SIZE, "Cache of translated code of a guest without KVM."),
+        *domain_features.MORE,
     )),
     Section("clock", "clock", "The guest's clock.", (
         Field("offset", "@offset", c.Choice(words=("utc", "localtime", "timezone", "variable", "absolute")),
               "What it starts from."),
+        *domain_features.CLOCK,
         Items("timers", "timer", ("name",), "Single sources of time.", (
-            Field("name", "@name", c.Choice(words=("hpet", "kvmclock", "pit", "rtc", "tsc", "hypervclock")), "Timer.", required=True),
+            Field("name", "@name", c.Choice(words=("hpet", "kvmclock", "pit", "rtc", "tsc", "hypervclock", "platform", "armvtimer")), "Timer.",
+                  required=True),
             Field("present", "@present", c.YES_NO,
                   "Whether the guest has it. A Linux guest that has an C(hpet) leaves it ticking once it has something better, and QEMU "
                   "then wakes up 250 times a second for as long as the guest is idle.", dropped=True),
             Field("tickpolicy", "@tickpolicy", c.Choice(words=("delay", "catchup", "merge", "discard")), "What becomes of missed ticks."),
+            *domain_features.TIMER,
         )),
     )),
+    *domain_features.EVENTS,
+    domain_features.SECLABELS,
+    domain_features.LAUNCH_SECURITY,
     Field("on_poweroff", "on_poweroff", c.Choice(words=("destroy", "restart", "preserve", "rename-restart")),
           "What follows when the guest powers off.", live="lifecycle"),
     Field("on_reboot", "on_reboot", c.Choice(words=("destroy", "restart", "preserve", "rename-restart")),
@@ -197,7 +217,9 @@ FEATURES = (
           "What follows when the guest crashes.", live="lifecycle"),
 )  # fmt: skip
 
-TABLE = Table("domain", "domain", "A KVM guest.", (*LIFE, *GENERAL, OS, *CPU_AND_MEMORY, *FEATURES, *DEVICES))
+TABLE = Table("domain", "domain", "A KVM guest.", (
+    *LIFE, *GENERAL, OS, domain_os.SYSINFO, domain_os.FWCFG, *CPU_AND_MEMORY, *FEATURES, *DEVICES, domain_memory.MEMORY_DEVICES, *domain_os.QEMU,
+))  # fmt: skip
 
 # What a guest gets when it is first defined and neither its options nor its XML say otherwise.
 BIRTH: dict[str, Any] = {
@@ -225,8 +247,11 @@ def born(wanted: dict[str, Any]) -> dict[str, Any]:
             made[name] = {**default, **(stated or {})}
         elif stated is None:
             made[name] = default
-    if (wanted.get("rng") or {}).get("state") == "absent":
+    rng = wanted.get("rng") or {}
+    if rng.get("state") == "absent":
         made.pop("rng")
+    elif rng.get("builtin") or "egd" in rng:
+        made["rng"] = rng
     if "serials" in wanted:
         made.pop("consoles", None)  # libvirt makes the console that is the twin of serial port 0
     cpu = wanted.get("cpu") or {}
@@ -262,6 +287,8 @@ def complete(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str, ..
     done = _with_twins(wanted, found, purge)
     for section, amount in (("vcpus", int), ("memory", c.SIZE.bytes)):
         done[section] = _ceiling(done.get(section) or {}, found.get(section) or {}, amount)
+    if ("memory_devices" in done or "memory_devices" in purge) and "max" not in (wanted.get("memory") or {}):
+        done["memory"] = _with_modules(done, found, "memory_devices" in purge)
     for kind in BIRTH_OF_ITEMS:
         if kind in done:
             done[kind] = [_born(kind, item, found.get(kind) or []) for item in done[kind]]
@@ -320,6 +347,23 @@ def _ceiling(wanted: dict[str, Any], found: dict[str, Any], amount: Any) -> dict
     return wanted
 
 
+def _with_modules(wanted: dict[str, Any], found: dict[str, Any], purge: bool) -> dict[str, Any]:
+    """Return the memory with its maximum as libvirt counts it: what a module has comes on top of the nodes of the guest."""
+    memory, left = dict(wanted.get("memory") or {}), list(found.get("memory_devices") or [])
+    top = memory.get("max") or (found.get("memory") or {}).get("max")
+    if top is None:
+        return memory
+    more = 0
+    for item in wanted.get("memory_devices") or []:
+        have = match(domain_memory.MEMORY_DEVICES, item, left) or {}
+        left = [one for one in left if one is not have]
+        more -= c.SIZE.bytes(have.get("size", "0"))
+        more += 0 if item.get("state") == "absent" else c.SIZE.bytes(item.get("size") or have.get("size", "0"))
+    if purge:
+        more -= sum(c.SIZE.bytes(one.get("size", "0")) for one in left)
+    return {**memory, "max": c.Size.words(c.SIZE.bytes(top) + more)} if more else memory
+
+
 def check(wanted: dict[str, Any]) -> None:
     """Raise KvmError for options that cannot stand together."""
     vcpus, memory = wanted.get("vcpus") or {}, wanted.get("memory") or {}
@@ -338,7 +382,7 @@ def check(wanted: dict[str, Any]) -> None:
     _check_macs(wanted.get("interfaces") or [])
 
 
-RESULT_CHECKED = ("vcpus", "memory", "cpu", "cputune", "disks", "serials", "consoles", "rng")  # by check_result
+RESULT_CHECKED = ("vcpus", "memory", "memory_devices", "cpu", "cputune", "disks", "serials", "consoles", "rng")  # by check_result
 
 
 def check_result(found: dict[str, Any]) -> None:
@@ -348,7 +392,7 @@ def check_result(found: dict[str, Any]) -> None:
         if cpu.get(name) and not {"mode", "model"} & set(cpu):
             raise KvmError(f"cpu.{name}: needs cpu.mode or cpu.model")
     _check_topology(cpu.get("topology"), vcpus)
-    _check_memory_of_nodes(cpu.get("numa") or [], (found.get("memory") or {}).get("max"))
+    _check_memory_of_nodes(cpu.get("numa") or [], found.get("memory_devices") or [], (found.get("memory") or {}).get("max"))
     for pin in (found.get("cputune") or {}).get("vcpupin") or []:
         if pin["vcpu"] >= vcpus.get("max", MAX_VCPUS):
             raise KvmError(f"cputune.vcpupin[{pin['vcpu']}]: the guest has at most {vcpus['max']} vCPUs, numbered from 0")
@@ -370,11 +414,13 @@ def _check_topology(topology: dict[str, Any] | None, vcpus: dict[str, Any]) -> N
             raise KvmError(f"cpu.topology: makes {product} CPUs, vcpus.max is {vcpus['max']}")
 
 
-def _check_memory_of_nodes(nodes: list[dict[str, Any]], top: str | None) -> None:
+def _check_memory_of_nodes(nodes: list[dict[str, Any]], modules: list[dict[str, Any]], top: str | None) -> None:
     _check_distances(nodes)
     sizes = [c.SIZE.bytes(node["memory"]) for node in nodes if "memory" in node]
-    if top and sizes and len(sizes) == len(nodes) and sum(sizes) != c.SIZE.bytes(top):
-        raise KvmError(f"cpu.numa: its nodes have {c.Size.words(sum(sizes))} together, memory.max is {top}")
+    total = sum(sizes) + sum(c.SIZE.bytes(module.get("size", "0")) for module in modules)
+    if top and sizes and len(sizes) == len(nodes) and total != c.SIZE.bytes(top):
+        who = "its nodes and memory_devices" if modules else "its nodes"
+        raise KvmError(f"cpu.numa: {who} have {c.Size.words(total)} together, memory.max is {top}")
 
 
 def _check_characters(found: dict[str, Any]) -> None:
@@ -438,6 +484,7 @@ def _check_macs(interfaces: list[dict[str, Any]]) -> None:
     seen: dict[Any, Any] = {}
     for place, nic in enumerate(interfaces):
         sources = [word for word in ("network", "bridge", "vf", "vf_address", "udp", "type") if word in nic]
+        sources = [word for word in sources if word != "type" or nic["type"] not in nic]
         if len(sources) > 1:
             raise KvmError(f"interfaces[{nic.get('name', place)}]: {' and '.join(sources)} are mutually exclusive")
         if nic.get("mac") in seen and nic.get("mac"):
