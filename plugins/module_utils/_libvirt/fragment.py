@@ -12,6 +12,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Diffe
 # What libvirt makes anew at each define that does not state it (class G of what libvirt rewrites).
 GENERATED = ("uuid", "genid")
 MADE = "made by libvirt"
+CHANNELS = "/var/lib/libvirt/qemu/channel/"
 
 
 def replaced(given: Any, current: Any | None) -> Any:
@@ -28,6 +29,10 @@ def replaced(given: Any, current: Any | None) -> Any:
     machine, running = _xml.get(tree, "os/type/@machine")[0], _xml.get(current, "os/type/@machine")[0]
     if machine and running and MACHINE.same(machine, running):
         _xml.put(tree, "os/type/@machine", running)  # an alias: the guest keeps the version that it has
+    firmware = _xml.find(tree, "os/loader") is not None or _xml.get(tree, "os/@firmware")[0]
+    variables = _xml.get(current, "os/nvram")[0]
+    if firmware and variables and not _xml.get(tree, "os/nvram")[0] and _xml.find(tree, "os/nvram/source") is None:
+        _xml.put(tree, "os/nvram", variables)
     macs = [nic for nic in _xml.find_all(current, "devices/interface") if _xml.get(nic, "mac/@address")[0]]
     stated = {_xml.get(nic, "mac/@address")[0] for nic in _xml.find_all(tree, "devices/interface")}
     free = [nic for nic in macs if _xml.get(nic, "mac/@address")[0] not in stated]
@@ -40,11 +45,22 @@ def replaced(given: Any, current: Any | None) -> Any:
     return tree
 
 
+def without_own_sockets(tree: Any) -> Any:
+    """Return what the embedded driver made of a document as a daemon would: one that sees a socket of its own choice drops it."""
+    for channel in _xml.find_all(tree, "devices/channel[@type='unix']"):
+        path, name = _xml.get(channel, "source/@path")[0] or "", _xml.get(channel, "target/@name")[0] or ""
+        if name and path.startswith(CHANNELS) and path.endswith(name):
+            channel.remove(_xml.find(channel, "source"))
+    return tree
+
+
 def conceal_made(after: Any, given: Any) -> None:
     """Take out of what libvirt made of a document the values that it makes up anew each time."""
     for tag in GENERATED:
         if _xml.find(given, tag) is None:
             _xml.clear(after, tag)
+    if _xml.get(after, "os/nvram")[0] and not _xml.get(given, "os/nvram")[0]:
+        _xml.put(after, "os/nvram", MADE)
     stated = {(_xml.get(nic, "mac/@address")[0] or "").lower() for nic in _xml.find_all(given, "devices/interface")}
     for nic in _xml.find_all(after, "devices/interface"):
         if _xml.get(nic, "mac/@address")[0] not in stated:

@@ -17,6 +17,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_parts
 
 TARGET = c.Pattern(pattern=r"(vd|sd|hd|xvd|fd)[a-z]{1,2}", says="a target such as vda or sdb", longest=5)
 RATE = c.Integer(high=10**15)  # libvirt's QEMU_BLOCK_IOTUNE_MAX
+SERIAL = c.Pattern(pattern=r"[A-Za-z0-9._:+ -]+", says="letters, digits, blanks and ._:+-")
 PORT = c.Integer(low=1, high=65535)
 SOURCES = ("path", "block", "pool", "volume")
 
@@ -40,7 +41,7 @@ DISKS = Items("disks", "devices/disk", ("target",), "Disks and removable media."
           "Host page cache mode."),
     Field("io", "driver/@io", c.Choice(words=("native", "threads", "io_uring")), "How QEMU does the I/O."),
     Field("discard", "driver/@discard", c.Choice(words=("unmap", "ignore")), "Whether the guest's trims reach the image."),
-    Field("serial", "serial", c.WORD, "Serial number that the guest sees."),
+    Field("serial", "serial", SERIAL, "Serial number that the guest sees."),
     Field("readonly", "readonly", c.PRESENCE, "Whether the guest can only read it."),
     Field("shareable", "shareable", c.PRESENCE, "Whether several guests may write it."),
     Field("boot_order", "boot/@order", c.Integer(low=1), "Place in the boot order of all devices."),

@@ -9,7 +9,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 NUMBER = c.Integer(high=4095)
 PERIOD = c.Integer(low=1000, high=1000000)
 QUOTA = c.Integer(low=-1, high=17592186044415)
-PRIORITY = c.Integer(low=1, high=99)
+PRIORITY = c.Integer(high=99)
 SCHEDULERS = c.Choice(words=("batch", "idle", "fifo", "rr"))
 
 VCPUS: tuple[Row, ...] = (

@@ -113,7 +113,7 @@ MORE = (
         Field("timer_period", "@timerPeriod", UNSIGNED, "Microseconds between looks."),
         Field("server", "@serverName", c.TEXT, "Server, V(pulseaudio)."),
         Field("driver", "@driver", c.WORD, "Driver, V(sdl)."),
-        Field("path", "@path", c.PATH, "File, V(file)."),
+        Field("path", "@path", c.TEXT, "File, V(file)."),
         Field("try_mmap", "@tryMMap", c.SAID_YES_NO, "Whether to map memory, V(oss)."),
         Field("exclusive", "@exclusive", c.SAID_YES_NO, "Whether it is taken alone, V(oss)."),
         Field("dsp_policy", "@dspPolicy", c.Integer(low=-1), "Policy of latency, V(oss)."),

@@ -8,6 +8,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_parts import ADDRESS, ALIAS
 
 RATE = c.Integer(high=10**15)
+LIMIT = c.Size(low=0)
 WEIGHT = c.Integer(low=10, high=1000)
 
 BACKING_FIRST: tuple[Row, ...] = (
@@ -26,9 +27,9 @@ BACKING: tuple[Row, ...] = (
 )
 NUMA_PLACEMENT = Field("placement", "memory/@placement", c.Choice(words=("auto",)), "V(auto) asks C(numad) for them.")
 MEMTUNE = Section("memtune", "memtune", "Limits of the memory that QEMU uses.", (
-    Field("hard_limit", "hard_limit", c.SIZE, "Most; the guest is killed beyond it.", live="memory_limit"),
-    Field("soft_limit", "soft_limit", c.SIZE, "Most when the host is short of it.", live="memory_limit"),
-    Field("swap_hard_limit", "swap_hard_limit", c.SIZE, "Most with swap.", live="memory_limit"),
+    Field("hard_limit", "hard_limit", LIMIT, "Most; the guest is killed beyond it.", live="memory_limit"),
+    Field("soft_limit", "soft_limit", LIMIT, "Most when the host is short of it.", live="memory_limit"),
+    Field("swap_hard_limit", "swap_hard_limit", LIMIT, "Most with swap.", live="memory_limit"),
 ))  # fmt: skip
 BLKIOTUNE = Section("blkiotune", "blkiotune", "Weight of its block I/O among all guests.", (
     Field("weight", "weight", WEIGHT, "Weight, V(100) to V(1000) on an old kernel.", live="block_weight"),
