@@ -285,6 +285,8 @@ def finish(tree: Any, wanted: dict[str, Any]) -> None:
 def complete(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the wanted options with what follows from them; C(found) are those of the present definition."""
     done = _with_twins(wanted, found, purge)
+    if "inputs" in purge:
+        done["inputs"] = _with_ps2(done.get("inputs") or [], found.get("inputs") or [])
     for section, amount in (("vcpus", int), ("memory", c.SIZE.bytes)):
         done[section] = _ceiling(done.get(section) or {}, found.get(section) or {}, amount)
     if ("memory_devices" in done or "memory_devices" in purge) and "max" not in (wanted.get("memory") or {}):
@@ -311,6 +313,13 @@ def _with_twins(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str,
         if stays:
             done[kind] = [*(done.get(kind) or []), {"port": 0}]
     return done
+
+
+def _with_ps2(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the input devices with the PS/2 keyboard and mouse: libvirt gives them to every guest again."""
+    row = next(row for row in DEVICES if row.name == "inputs")
+    stated = [match(row, item, found) for item in wanted] if isinstance(row, Items) else []
+    return [*wanted, *(one for one in found if one.get("bus") == "ps2" and one not in stated)]
 
 
 def _port_0(items: list[dict[str, Any]] | None) -> dict[str, Any] | None:

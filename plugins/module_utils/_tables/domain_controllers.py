@@ -40,7 +40,7 @@ SERIAL: tuple[Row, ...] = (
 
 def _kind(kind: str, doc: str, rows: tuple[Row, ...] = (), live: str = NEXT_BOOT) -> Items:
     name = f"{kind.replace('-', '_')}_controllers"
-    return Items(name, f"devices/controller[@type='{kind}']", ("index",), doc, (INDEX, *rows, ALIAS, ADDRESS), live=live, purge=True)
+    return Items(name, f"devices/controller[@type='{kind}']", ("index",), doc, (INDEX, *rows, ALIAS, ADDRESS), live=live)
 
 
 MORE = (
@@ -51,7 +51,7 @@ MORE = (
         Field("start_port", "master/@startport", BYTE, "First port of a companion."),
         ALIAS,
         ADDRESS,
-    ), purge=True, together=True),
+    ), together=True),
     _kind("scsi", "SCSI controllers.", (MODEL, *QUEUES), "device"),
     _kind("virtio-serial", "Controllers of channels.", (MODEL, *SERIAL)),
     _kind("sata", "SATA controllers."),

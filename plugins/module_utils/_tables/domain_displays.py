@@ -119,7 +119,7 @@ MORE = (
         Field("dsp_policy", "@dspPolicy", c.Integer(low=-1), "Policy of latency, V(oss)."),
         _stream("input", "What the guest hears."),
         _stream("output", "What the guest plays."),
-    ), purge=True),
+    )),
     Items("sounds", "devices/sound", ("model", "place"), "Sound cards.", (
         Field("model", "@model", c.Choice(words=("ich6", "ich7", "ich9", "ac97", "es1370", "sb16", "pcspk", "usb")), "Model.", required=True),
         PLACE,
