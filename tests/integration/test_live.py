@@ -204,3 +204,29 @@ def test_a_guest_is_restarted_when_an_option_waits_for_it_and_the_task_allows_it
     assert not again.changed
     assert linux.wait().pid != pid
     assert "powering off" not in linux.console.read_text(), "the agent was to be asked before the power button"
+
+
+@pytest.mark.row("S13")
+def test_what_is_told_of_a_running_guest_with_many_devices_waits_for_nothing(play: Any, guest: Any, libvirtd: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(1 << 20))
+    running = guest(
+        memory={"size": "64MiB", "hotplug_max": "1GiB", "hotplug_slots": 2}, vcpus={"count": 1, "max": 2}, iothreads=1,
+        cpu={"mode": "custom", "model": "qemu64", "numa": [{"cpus": "0-1", "memory": "64MiB"}]},
+        memory_devices=[{"model": "dimm", "size": "64MiB", "node": 0}],
+        disks=[{"target": "vda", "path": str(tmp_path / "a.raw"), "iothread": 1, "detect_zeroes": "unmap", "alias": "root"},
+               {"target": "sda", "device": "cdrom"}],
+        interfaces=[{"name": "lan", "type": "user"}],
+        inputs=[{"type": "tablet", "bus": "usb"}, {"type": "tablet", "bus": "usb"}, {"type": "keyboard", "bus": "virtio"}],
+        serials=[{"port": 0}, {"port": 1, "type": "unix", "path": str(tmp_path / "s"), "mode": "bind"}], guest_agent=True,
+        channels=[{"name": "org.example.0", "type": "pty"}], graphics=[{"type": "vnc", "listen": "127.0.0.1"}], video={"model": "vga"},
+        sounds=[{"model": "ich9"}], audios=[{"id": 1, "type": "none"}], scsi_controllers=[{"index": 0, "model": "virtio-scsi"}],
+        watchdog={"model": "i6300esb", "action": "none"}, panics=[{"model": "isa"}], rng={"builtin": True},
+        usb_controllers=[{"index": 0, "model": "qemu-xhci"}], shmems=[{"name": tmp_path.name, "size": "1MiB"}],
+        features={"pmu": False, "hyperv": {"relaxed": True}},
+        seclabels=[{"model": "dac", "type": "dynamic", "relabel": True}], clock={"offset": "variable", "adjustment": "3600"},
+    )  # fmt: skip
+    told = play({"anfitrion.kvm.kvm_domain_info": {"name": running.name}}).succeeded().tasks[0].result["domains"][0]
+    xml = libvirtd.run("virsh", "dumpxml", "--inactive", "--security-info", running.name).stdout
+    for again in play([domain(**told), domain(name=running.name, xml=xml)]).succeeded().tasks:
+        assert not again.changed, again.result["changes"]
+        assert again.result["pending_restart"] == []

@@ -301,7 +301,13 @@ def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> li
 
     found = _fields.read(TABLE.rows, guest.running)
     differences = _fields.differences(TABLE.rows, wanted, found, purge)
-    return [one for one in differences if not getattr(one.row, "expanded", None) and not settled(guest, one)]
+    return [one for one in differences if not _expanded(one) and not settled(guest, one)]
+
+
+def _expanded(difference: Difference) -> bool:
+    """Tell whether the running definition does not tell what is wanted, of an option or of the list that it lies in."""
+    rows = (difference.row, difference.item[0] if difference.item else None)
+    return any(getattr(row, "expanded", None) for row in rows)
 
 
 def _with_ways(persistent: list[Change], live: list[Change], running: bool) -> list[Change]:

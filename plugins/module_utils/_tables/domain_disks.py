@@ -18,6 +18,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_parts
 
 RATE = c.Integer(high=10**15)
 NETWORK = (("@type", "network"),)
+FOUND_OUT = "libvirt finds the chain out at the start"
 NVME = (("@type", "nvme"),)
 FORMATS = c.Choice(words=("raw", "qcow2", "vmdk", "vdi", "vpc", "parallels", "dmg", "qcow", "qed", "luks"))
 POLICY = c.Choice(words=("stop", "report", "ignore", "enospace"))
@@ -89,14 +90,14 @@ MORE: tuple[Row, ...] = (
     labels("source/seclabel"),
     Items("backing", "backingStore", ("type",), "The image below, if it is not to be found out.", (
         Field("type", "@type", c.Choice(words=("file", "block", "network", "volume")), "Kind.", required=True),
-        Field("format", "format/@type", FORMATS, "Format."),
-        Field("path", "source/@file", c.PATH, "File."),
-        Field("block", "source/@dev", c.PATH, "Block device."),
+        Field("format", "format/@type", FORMATS, "Format.", expanded=FOUND_OUT),
+        Field("path", "source/@file", c.PATH, "File.", expanded=FOUND_OUT),
+        Field("block", "source/@dev", c.PATH, "Block device.", expanded=FOUND_OUT),
         labels("source/seclabel"),
-        Field("last", "backingStore", c.PRESENCE, "Whether more of the chain is stated, if only that there is none."),
-    ), expanded="libvirt fills it in"),
+        Field("last", "backingStore", c.PRESENCE, "Whether more of the chain is stated, if only that there is none.", expanded=FOUND_OUT),
+    ), expanded=FOUND_OUT),
     Field("backing_end", "backingStore", c.PRESENCE, "Whether what is below it is stated, if only that nothing is.",
-          expanded="libvirt fills it in"),
+          expanded=FOUND_OUT),
     Field("model", "@model", c.Choice(words=("virtio", "virtio-transitional", "virtio-non-transitional")), "Model of a virtio disk."),
     Field("snapshot", "@snapshot", c.Choice(words=("internal", "external", "no", "manual")), "What a snapshot of the guest does with it."),
     Field("rawio", "@rawio", c.SAID_YES_NO, "Whether QEMU may send any SCSI command."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_parts import LABELLED
 
 
 def _switch(name: str, doc: str, path: str = "") -> Field:
@@ -85,11 +86,11 @@ EVENTS: tuple[Row, ...] = (
 )  # fmt: skip
 SECLABELS = Items("seclabels", "seclabel", ("model",), "Security labels of QEMU, one of each driver.", (
     Field("model", "@model", c.WORD, "Driver, such as V(selinux), V(apparmor) or V(dac).", required=True),
-    Field("type", "@type", c.Choice(words=("dynamic", "static", "none")), "Who makes it.", expanded="libvirt makes it at the start"),
-    Field("relabel", "@relabel", c.SAID_YES_NO, "Whether what the guest uses gets it.", expanded="libvirt makes it at the start"),
-    Field("label", "label", c.TEXT, "Label, V(static).", expanded="libvirt makes it at the start"),
-    Field("baselabel", "baselabel", c.TEXT, "Beginning of a label, V(dynamic).", expanded="libvirt makes it at the start"),
-), expanded="a running guest has the labels that were made for it")  # fmt: skip
+    Field("type", "@type", c.Choice(words=("dynamic", "static", "none")), "Who makes it.", expanded=LABELLED),
+    Field("relabel", "@relabel", c.SAID_YES_NO, "Whether what the guest uses gets it.", expanded=LABELLED),
+    Field("label", "label", c.TEXT, "Label, V(static).", expanded=LABELLED),
+    Field("baselabel", "baselabel", c.TEXT, "Beginning of a label, V(dynamic).", expanded=LABELLED),
+), expanded=LABELLED)  # fmt: skip
 LAUNCH_SECURITY = Section("launch_security", "launchSecurity", "Memory that the host cannot read.", (
     Field("type", "@type", c.Choice(words=("sev", "s390-pv")), "How."),
     Field("kernel_hashes", "@kernelHashes", c.SAID_YES_NO, "Whether kernel and command line are measured."),

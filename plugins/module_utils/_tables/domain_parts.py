@@ -7,6 +7,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
 
 PORT = c.Integer(low=1, high=65535)
+LABELLED = "a running guest has the labels that were made for it"
 UNSIGNED = c.Integer(high=2**32 - 1)
 
 ALIAS = Field("alias", "alias/@name", c.ALIAS, "A name of yours for the device, kept as libvirt's user alias C(ua-…).")
@@ -40,9 +41,9 @@ def labels(path: str) -> Items:
     """Return the rows of the security labels of a device's source."""
     return Items("seclabels", path, ("model",), "Security labels of the file or socket, one of each driver.", (
         Field("model", "@model", c.WORD, "Driver, such as V(selinux) or V(dac).", required=True),
-        Field("relabel", "@relabel", c.SAID_YES_NO, "Whether libvirt sets it."),
-        Field("label", "label", c.TEXT, "Label."),
-    ), expanded="a running guest has the labels that were made for it")  # fmt: skip
+        Field("relabel", "@relabel", c.SAID_YES_NO, "Whether libvirt sets it.", expanded=LABELLED),
+        Field("label", "label", c.TEXT, "Label.", expanded=LABELLED),
+    ), expanded=LABELLED)  # fmt: skip
 
 
 # Where a character device leads. TLS of its own for tcp; udp has two ends.
