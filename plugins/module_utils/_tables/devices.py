@@ -17,7 +17,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_parts
 
 TARGET = c.Pattern(pattern=r"(vd|sd|hd|xvd|fd)[a-z]{1,2}", says="a target such as vda or sdb", longest=5)
 RATE = c.Integer(high=10**15)  # libvirt's QEMU_BLOCK_IOTUNE_MAX
-SERIAL = c.Pattern(pattern=r"[A-Za-z0-9._:+ -]+", says="letters, digits, blanks and ._:+-")
+SERIAL = c.Pattern(pattern=r"[A-Za-z0-9._:+ -]+", says="a word of A-Za-z0-9._:+-, or several")
 PORT = c.Integer(low=1, high=65535)
 SOURCES = ("path", "block", "pool", "volume")
 
