@@ -27,6 +27,8 @@ MOST_SOURCE_OF = {
     # A pool is of a dozen types, a volume of many formats.
     "kvm_pool": 200_000, "kvm_pool_info": 200_000, "kvm_volume": 200_000, "kvm_volume_info": 200_000,
     "kvm_network": 200_000, "kvm_network_info": 200_000,
+    # What stops a packet may be a rule of nftables, of both kinds of iptables or of ebtables.
+    "kvm_path_info": 200_000,
     "kvm_host_info": 300_000, "kvm_backup": 200_000, "kvm_backup_info": 200_000,
 }  # fmt: skip
 MOST_LINES = 30
