@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,7 +91,14 @@ def host_uses_vf(root: Root, address: str, known: Known) -> list[str]:
 
 def _disks(root: Root, address: str) -> list[str]:
     """Return the block devices that hang below a PCI device."""
-    return [disk for disk in root.list("/sys/block") if f"/{address}/" in f"{root.target(f'/sys/block/{disk}')}/"]
+    below = [disk for disk in root.list("/sys/block") if f"/{address}/" in f"{root.target(f'/sys/block/{disk}')}/"]
+    return list(dict.fromkeys(head(root, disk) for disk in below))
+
+
+def head(root: Root, disk: str) -> str:
+    """Return the disk itself for a hidden way to it: the kernel has nvme0n1, below no device, and nvme0c1n1 for each controller."""
+    way = re.fullmatch(r"(nvme\d+)c\d+(n\d+)", disk)
+    return f"{way[1]}{way[2]}" if way and root.number(f"/sys/block/{disk}/hidden") else disk
 
 
 def block_uses(root: Root, disk: str) -> list[str]:

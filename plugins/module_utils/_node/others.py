@@ -57,7 +57,7 @@ def block(root: Root) -> list[dict[str, Any]]:
         links.setdefault(root.link(f"/dev/disk/by-id/{name}") or "", []).append(f"/dev/disk/by-id/{name}")
     found = []
     for disk in root.list("/sys/block"):
-        if disk.startswith(NOT_FOR_GUESTS):
+        if disk.startswith(NOT_FOR_GUESTS) or needs.head(root, disk) != disk:
             continue
         parts = [one for one in root.list(f"/sys/block/{disk}") if root.exists(f"/sys/block/{disk}/{one}/partition")]
         facts = {**_block(root, disk, links), "serial": _serial(root, disk), "pci": _pci_of(root, disk)}
@@ -78,7 +78,12 @@ def _serial(root: Root, disk: str) -> str | None:
 
 
 def _pci_of(root: Root, disk: str) -> str | None:
-    """Return the PCI device that a disk hangs on, the nearest one."""
+    """Return the PCI device that a disk hangs on, the nearest one; None where it hangs on several, or on none."""
+    ways = {_nearest(root, one) for one in root.list("/sys/block") if needs.head(root, one) == disk} - {None}
+    return ways.pop() if len(ways) == 1 else None
+
+
+def _nearest(root: Root, disk: str) -> str | None:
     target = (root.target(f"/sys/block/{disk}") or "").split("/")
     return next((word for word in reversed(target) if root.exists(pci.path(word)) and word.count(":") == 2), None)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.taken import refuse_needed
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import others
 
 from .conftest import Host, refusal
 
@@ -45,6 +46,27 @@ def test_what_a_guest_has_already_or_gives_back_is_not_asked_about(busy: Host, o
 
 def test_a_disk_that_is_only_read_may_be_in_use(busy: Host) -> None:
     refuse_needed(busy, {"disks": [{"target": "vdb", "block": "/dev/sda", "readonly": True}]}, {"disks[vdb]"})
+
+
+@pytest.fixture
+def nvme(host: Host) -> Host:
+    """A host whose root is on an NVMe disk: the kernel has the disk below no device, and a hidden way to it below the controller."""
+    way, disk = f"/sys/devices/pci/{CARD}/nvme/nvme0/nvme0c0n1", "/sys/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"
+    host.has({
+        f"{way}/hidden": "1", f"{disk}/hidden": "0", f"{disk}/dev": "259:0", f"{disk}/size": "2048", "/sys/class/block/nvme0n1/dev": "259:0",
+        "/proc/self/mountinfo": "29 1 259:0 / / rw - ext4 /dev/nvme0n1 rw", f"/sys/bus/pci/devices/{CARD}/class": "0x010802",
+    })  # fmt: skip
+    return host.has({"/sys/block/nvme0c0n1": f"->{host.at(way)}", "/sys/block/nvme0n1": f"->{host.at(disk)}"})
+
+
+@pytest.mark.row("B06")
+def test_the_controller_of_a_mounted_nvme_disk_is_not_given_away(nvme: Host) -> None:
+    words = refusal(lambda: refuse_needed(nvme, {"hostdevs": [{"address": CARD}]}, {f"hostdevs[{CARD}]"}))
+    assert "the host needs it: nvme0n1 is mounted on /" in words
+
+
+def test_an_nvme_disk_is_told_once_with_its_controller(nvme: Host) -> None:
+    assert [(one["path"], one["pci"], one["host_needs"]) for one in others.block(nvme)] == [("/dev/nvme0n1", CARD, ["mounted on /"])]
 
 
 @pytest.mark.row("S20")
