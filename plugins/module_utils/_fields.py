@@ -252,7 +252,7 @@ def holders(row: Items, element: Any) -> list[tuple[Any, dict[str, Any]]]:
     pairs = [(one, read(row.rows, one)) for one in _xml.find_all(element, row.path)]
     kind = row.key[:-1] if row.placed else row.key
     told = [(one, values) for one, values in pairs if not kind or any(values.get(key) is not None for key in kind)]
-    return [(one, values) for (one, _), values in zip(told, with_places(row, [values for _one, values in told]))]
+    return list(zip([one for one, _values in told], with_places(row, [values for _one, values in told])))
 
 
 def _read_field(row: Field, element: Any) -> Any:

@@ -110,13 +110,12 @@ def writing_zero_blocks_while_a_process_holds_a_vf() -> None:
 
 
 HOLD = """
-import ctypes, fcntl, os, struct, sys, time
+import fcntl, os, struct, sys, time
 container = os.open("/dev/vfio/vfio", os.O_RDWR)
 group = os.open(f"/dev/vfio/{sys.argv[1]}", os.O_RDWR)
 fcntl.ioctl(group, 0x3B68, struct.pack("i", container))   # VFIO_GROUP_SET_CONTAINER
 fcntl.ioctl(container, 0x3B66, 1)                          # VFIO_SET_IOMMU, type 1
-name = ctypes.create_string_buffer(sys.argv[2].encode())
-device = fcntl.ioctl(group, 0x3B6A, ctypes.addressof(name))  # VFIO_GROUP_GET_DEVICE_FD
+device = fcntl.ioctl(group, 0x3B6A, bytearray(sys.argv[2].encode() + b"\\0"))  # VFIO_GROUP_GET_DEVICE_FD
 print("held", flush=True)
 time.sleep(60)
 """
