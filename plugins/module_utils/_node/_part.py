@@ -96,12 +96,15 @@ def file_part(root: Root, path: str, text: str | None, changes: Iterable[Change]
     return Part(told, (Step(f"{'remove' if text is None else 'write'} {path}", do, undo),))
 
 
-def unit_part(root: Root, name: str, text: str | None, wanted_by: Iterable[str], file: str | None = None) -> Part:
+def unit_part(
+    root: Root, name: str, text: str | None, wanted_by: Iterable[str], file: str | None = None, *, shared: bool = False
+) -> Part:
     """Return what it takes that a unit of ours exists and is enabled (text None: does not exist).
 
     C(file): the template that an instance is made of; the link is the same that C(systemctl enable) makes.
+    C(shared): the template stays as it is, other instances are made of it.
     """
-    parts = [file_part(root, f"{UNITS}/{file or name}", text)]
+    parts = [] if shared else [file_part(root, f"{UNITS}/{file or name}", text)]
     for target in wanted_by:
         link = f"{UNITS}/{target}.wants/{name}"
         there = root.exists(link)

@@ -274,9 +274,8 @@ def part(root: Root, key: str, before: Boot, boot: Boot | None) -> Part:
     needed = boot is not None or bool(others)
     told = persisted_changes("", _shown(before), _shown(boot) if boot else {})
     device = f"anfitrion-pf-{key}.device"
-    unit = unit_part(root, instance(key), UNIT_TEXT if boot else None, ("multi-user.target", device), UNIT)
-    if boot is None and others:  # the template and the script serve other PFs
-        unit = Part(tuple(c for c in unit.changes if UNIT not in c.option), tuple(s for s in unit.steps if UNIT not in s.sentence))
+    wanted_by, shared = ("multi-user.target", device), boot is None and bool(others)
+    unit = unit_part(root, instance(key), UNIT_TEXT if boot else None, wanted_by, UNIT, shared=shared)
     all_of_them = {**others, **({key: boot} if boot else {})}
     parts = [
         file_part(root, f"{UNITS}/{device}.d/50-anfitrion.conf", PATIENCE if boot else None),

@@ -235,6 +235,14 @@ def test_another_program_that_makes_vfs_is_named(nic: Nic) -> None:
     assert words.startswith("vfs: /etc/systemd/network/10-pf.link makes VFs too")
 
 
+@pytest.mark.row("S21")
+def test_absent_leaves_what_another_pf_has_of_ours(nic: Nic) -> None:
+    apply(lambda: plan(nic, pf="enp1s0", vfs={"count": 2}))
+    nic.host.has({sriov_boot.file("525400cc0201"): "mac 52:54:00:cc:02:01\ncount 1\n"})
+    apply(lambda: plan(nic, pf="enp1s0", state="absent", allow_disruption=True))
+    assert [nic.host.exists(path) for path in (sriov_boot.SCRIPT, sriov_boot.file(KEY), f"/etc/systemd/system/{sriov_boot.UNIT}")] == [True, False, True]
+
+
 def test_what_is_read_can_be_applied_without_a_change(nic: Nic) -> None:
     apply(lambda: plan(nic, pf="enp1s0", vfs={"count": 2, "attributes": [mac(0)]}))
     found = hostdev.read(devices_of(nic.host), None)
