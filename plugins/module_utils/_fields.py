@@ -79,6 +79,7 @@ class Items:
     numbered: an item without its key has its place in the list as key.
     placed: nothing tells items of the same kind apart, so the last of key is a place: their number among those that are
         equal in the rest of key, from 0.
+    filled: keys that libvirt gives an item of its own accord; an item is found without those that are not stated.
     fills: (path, text) pairs that a new item gets for what was not stated, since libvirt wants one.
     expanded: why the running definition does not tell what is wanted; it is then not compared there.
     """
@@ -93,6 +94,7 @@ class Items:
     numbered: bool = False
     together: bool = False
     placed: bool = False
+    filled: tuple[str, ...] = ()
     fills: tuple[tuple[str, str], ...] = ()
     expanded: str | None = None
 
@@ -362,7 +364,8 @@ def identity(row: Items, item: dict[str, Any]) -> Any:
 def match(row: Items, want: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the found item that the wanted one speaks of."""
     if row.together or row.placed:
-        return next((have for have in found if all(have.get(key) == want.get(key) for key in row.key)), None)
+        keys = [key for key in row.key if want.get(key) is not None or key not in row.filled]
+        return next((have for have in found if all(have.get(key) == want.get(key) for key in keys)), None)
     for key in row.key:
         if want.get(key) is not None:
             return next((have for have in found if have.get(key) == want[key]), None)

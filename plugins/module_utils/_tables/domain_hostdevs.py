@@ -29,7 +29,7 @@ MORE = (
         Field("startup_policy", "source/@startupPolicy", c.Choice(words=("mandatory", "requisite", "optional")), "Whether it may be missing."),
         Field("guest_reset", "source/@guestReset", c.Choice(words=("off", "uninitialized", "on")), "Whether the guest may reset it."),
         MANAGED, BOOT_ORDER, ALIAS, ADDRESS,
-    ), live="device", purge=True, together=True),
+    ), live="device", purge=True, together=True, filled=("bus", "device")),
     Items("scsi_hostdevs", "devices/hostdev[@mode='subsystem'][@type='scsi']", ("adapter", "unit", "iscsi"), "SCSI devices of the host.", (
         Field("adapter", "source/adapter/@name", c.WORD, "Adapter, such as V(scsi_host0)."),
         Field("unit", "source/address", c.SCSI_UNIT, "Bus, target and unit on it, such as V(0:0:3)."),
