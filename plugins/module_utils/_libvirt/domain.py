@@ -270,7 +270,7 @@ def _live(
     session: Libvirt, guest: Guest, wanted: dict[str, Any], after: Any | None, purge: tuple[str, ...]
 ) -> tuple[list[Change], list[Step], list[Difference]]:
     """Return how the running guest takes what it has not, and what it takes only at its next start."""
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import ways  # noqa: PLC0415
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import ways  # noqa: PLC0415  as in _guest
 
     changes: list[Change] = []
     steps: list[Step] = []
@@ -297,7 +297,7 @@ def _live(
 
 def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> list[Difference]:
     """Return how what runs differs from what is wanted, without what only looks different once a guest runs."""
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import settled  # noqa: PLC0415
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import settled  # noqa: PLC0415  as in _guest
 
     found = _fields.read(TABLE.rows, guest.running)
     differences = _fields.differences(TABLE.rows, wanted, found, purge)
