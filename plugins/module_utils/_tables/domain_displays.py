@@ -58,6 +58,7 @@ VIDEO: tuple[Row, ...] = (
     Field("heads", "model/@heads", UNSIGNED, "Screens."),
     Field("ram", "model/@ram", UNSIGNED, "KiB of V(qxl)'s first memory."),
     Field("vram", "model/@vram", UNSIGNED, "KiB of video memory."),
+    Field("vram64", "model/@vram64", UNSIGNED, "KiB of V(qxl)'s second memory, which a guest reaches with 64-bit addresses."),
     Field("vgamem", "model/@vgamem", UNSIGNED, "KiB of V(qxl)'s frame buffer."),
     Field("primary", "model/@primary", c.YES_NO, "Whether it is the first."),
     Field("accel3d", "model/acceleration/@accel3d", c.SAID_YES_NO, "3D."),
