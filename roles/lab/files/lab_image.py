@@ -217,7 +217,7 @@ watch_devices() {
     seen=
     while :; do
         for one in /sys/bus/pci/devices/*/driver /sys/bus/usb/devices/*/idVendor /sys/block/nvme*/size /sys/block/sd*/size; do
-            [ -e $one ] || continue
+            [ -e "$one" ] || continue # a pattern that nothing fitted, though it may by now
             case " $seen " in *" $one "*) continue ;; esac
             seen="$seen $one"
             at=${one%/*}
