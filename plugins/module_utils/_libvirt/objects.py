@@ -17,7 +17,7 @@ class Family:
     """The calls of libvirt that differ between the kinds of object.
 
     listed: (session) -> handles by name. define: (connection, xml) -> handle. inactive: flag of XMLDesc for the
-    persistent definition with its secrets.
+    persistent definition with its secrets. start: (handle) has the object running.
     """
 
     noun: str
@@ -25,6 +25,7 @@ class Family:
     listed: Callable[[Libvirt], dict[str, Any]]
     define: Callable[[Any, str], Any]
     inactive: Callable[[Libvirt], int]
+    start: Callable[[Any], object] = lambda handle: handle.create()
 
 
 def persistent_xml(session: Libvirt, family: Family, handle: Any) -> Any:
@@ -95,7 +96,7 @@ def start_step(session: Libvirt, family: Family, name: str) -> Step:
 
     def start() -> None:
         with told("cannot start"):
-            family.listed(session)[name].create()
+            family.start(family.listed(session)[name])
 
     return Step(f"start {family.noun} {name}", start, _stopper(session, family, name))
 

@@ -26,11 +26,27 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change,
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.pool import FILES, TABLE, check, check_result, complete, tidy
 
+
+def _start(handle: Any) -> None:
+    """Start a pool.
+
+    libvirt gives the CHAP password to the records that open-iscsi has of a target, and only then has it make the record of an
+    initiator's own interface. So the first login of a host is refused, and the second, which finds that record, is not.
+    """
+    try:
+        handle.create()
+    except libvirt.libvirtError:
+        pool = _xml.parse(handle.XMLDesc(0))
+        if not all(_xml.get(pool, path)[0] for path in ("source/initiator/iqn/@name", "source/auth[@type='chap']/@username")):
+            raise
+        handle.create()
+
+
 FAMILY = Family(
     noun="pool", table=TABLE, listed=lambda session: session.pools(),
     define=lambda connection, text: connection.storagePoolDefineXML(text, 0),
     # The test driver refuses the flag.
-    inactive=lambda session: 0 if session.driver == "test" else libvirt.VIR_STORAGE_XML_INACTIVE,
+    inactive=lambda session: 0 if session.driver == "test" else libvirt.VIR_STORAGE_XML_INACTIVE, start=_start,
 )  # fmt: skip
 REFRESH = Field("refresh", None, c.YES_NO, "Whether libvirt looks anew at what the active pools hold before they are told of.", default=False)
 FORMATS = Field("formats", None, c.YES_NO, "Whether to try which image formats QEMU on this host can create, write and read.", default=False)
