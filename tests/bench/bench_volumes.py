@@ -24,7 +24,7 @@ for number in range(int(sys.argv[2])):
 LIST = """
 import sys, libvirt
 pool = libvirt.open("qemu:///system").storagePoolLookupByName(sys.argv[1])
-print(len([volume.XMLDesc(0) for volume in pool.listAllVolumes(0)]))
+assert [volume.XMLDesc(0) for volume in pool.listAllVolumes(0)]
 """
 
 
