@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -173,6 +174,129 @@ def test_a_daemon_that_dies_while_volumes_are_made_and_grow_leaves_the_state_bef
     assert killed
 
 
+def children(parent: int) -> list[int]:
+    """The processes that the threads of one have started."""
+    try:
+        return [int(word) for one in Path(f"/proc/{parent}/task").iterdir() for word in (one / "children").read_text().split()]
+    except OSError:
+        return []  # it ended meanwhile
+
+
+def content_of(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+class Assassin(threading.Thread):
+    """Kills a process of one play once: the nth qemu-img that it or the daemon starts, or while that runs the module itself."""
+
+    def __init__(self, victim: str, play: Path, daemon: int, chance: random.Random) -> None:
+        super().__init__(daemon=True)
+        self.victim, self.play, self.libvirtd = victim, os.fsencode(play), daemon
+        self.nth, self.after = chance.randint(1, 16), chance.uniform(0, 0.02)
+        self.over, self.killed = threading.Event(), False
+
+    def run(self) -> None:
+        seen: set[int] = set()
+        module = 0
+        while not self.over.wait(0.002):
+            module = module or self.module()
+            new = {pid for parent in (module, self.libvirtd) for pid in children(parent) if content_of(pid, "comm") == b"qemu-img\n"} - seen
+            for pid in new if module else ():
+                seen.add(pid)
+                if len(seen) == self.nth:
+                    return self.kill(pid if self.victim == "qemu-img" else module)
+        return None
+
+    def module(self) -> int:
+        """The module of this play: a Python without arguments, its code comes to it by a pipe."""
+        pids = (int(place.name) for place in Path("/proc").glob("[0-9]*"))
+        alike = (pid for pid in pids if content_of(pid, "cmdline") == b"/usr/bin/python3\0")
+        return next((pid for pid in alike if self.play in content_of(pid, "environ")), 0)
+
+    def kill(self, pid: int) -> None:
+        if self.victim == "module":
+            time.sleep(self.after)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it was done before
+        self.killed = True
+
+    def __enter__(self) -> Assassin:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+
+
+def qemu_img(*words: object) -> None:
+    subprocess.run(["qemu-img", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.row("P07")
+def test_a_module_or_qemu_img_that_is_killed_leaves_images_as_they_were_or_as_wanted(
+    play: Any, libvirtd: Any, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source, here, chance = source_in(tmp_path), tmp_path / "pool", random.Random(7)
+    play(pool(name="a", state="active", path=str(here), build=True)).succeeded()
+    foreign = {here / "theirs.qcow2": source.read_bytes(), here / "notes.txt": b"not an image", tmp_path / "source.qcow2": source.read_bytes()}
+    for path, content in foreign.items():
+        path.write_bytes(content)
+    killed = {"module": 0, "qemu-img": 0}
+    for number in range(request.config.getoption("--rounds")):
+        victim = ("module", "qemu-img")[number % 2]
+        names = [f"{word}{number}" for word in ("copy", "raw", "fetched", "clone", "flat", "undo", "under", "grown", "shrunk")]
+        copy, raw, fetched, clone, flat, undo, under, grown, shrunk = (here / name for name in names)
+        qemu_img("create", "-q", "-f", "qcow2", "-b", here / "theirs.qcow2", "-F", "qcow2", flat)
+        qemu_img("create", "-q", "-f", "qcow2", under, "8M")
+        qemu_img("convert", "-O", "qcow2", "-B", under, "-F", "qcow2", source, undo)
+        qemu_img("create", "-q", "-f", "qcow2", grown, "8M")
+        qemu_img("create", "-q", "-f", "qcow2", shrunk, "8M")
+        batch: list[dict[str, Any]] = [
+            {"name": clone.name, "source": {"volume": "theirs.qcow2"}},
+            {"name": copy.name, "source": {"path": str(source), "format": "qcow2"}},
+            {"name": raw.name, "format": "raw", "source": {"path": str(source), "format": "qcow2"}},
+            {"name": fetched.name, "source": {"url": source.as_uri(), "format": "qcow2"}},
+            {"name": flat.name, "flatten": True},
+            {"name": undo.name, "changes": "commit"},
+            {"name": grown.name, "capacity": "9MiB"},
+            {"name": shrunk.name, "capacity": "7MiB", "shrink": True},
+        ]
+        chance.shuffle(batch)
+        task, seen = volume(defaults={"pool": "a"}, volumes=batch), tmp_path / f"seen{number}"
+        look = {"name": "Look", "ansible.builtin.command": {"argv": ["cp", "-a", str(here), str(seen)]}}
+        with Assassin(victim, tmp_path, libvirtd.now, chance) as assassin:
+            run = play([{**task, "ignore_errors": True}, look, task, task, {"name": "Tell", "anfitrion.kvm.kvm_volume_info": {"pool": "a"}}])
+        killed[victim] += assassin.killed
+        assert [one.outcome for one in run.tasks[1:]] == ["ok"] * 4, f"round {number}, {victim}: {run.output}"
+        assert run.tasks[3].changed is False, run.output
+        assert run.tasks[4].result["drafts"] == []
+        for top in (seen, here):
+            for path in (copy, raw, fetched, clone, flat, undo):
+                at = top / path.name
+                assert same(source, at) if top == here or at.exists() else path in (copy, raw, fetched, clone), (number, victim, at)
+            sizes = [json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", str(top / one.name)]))["virtual-size"] // MIB
+                     for one in (grown, shrunk)]  # fmt: skip
+            assert sizes[0] in ((8, 9) if top == seen else (9,))
+            assert sizes[1] in ((8, 7) if top == seen else (7,))
+        assert same(source, under), "what was committed is not below"
+        left = {path.name for path in seen.iterdir()} - {*names, "theirs.qcow2", "notes.txt"}
+        assert all(".anfitrion-draft" in name for name in left), left
+        assert {path.name for path in here.iterdir()} == {*names, "theirs.qcow2", "notes.txt"}
+        assert {path: path.read_bytes() for path in foreign} == foreign
+        for name in names:
+            (here / name).unlink()
+        shutil.rmtree(seen)
+    libvirtd.run("virsh", "pool-destroy", "a")
+    print(f"killed: {killed}")
+    assert all(killed.values())
+
+
 def test_what_a_killed_task_left_is_told_and_taken_away_by_the_next(play: Any, libvirtd: Any, tmp_path: Path) -> None:
     source, here = source_in(tmp_path), tmp_path / "pool"
     libvirtd.run("virsh", "pool-create-as", "l", "dir", "--target", str(here), "--build")
@@ -184,6 +308,10 @@ def test_what_a_killed_task_left_is_told_and_taken_away_by_the_next(play: Any, l
     assert run.tasks[0].result["drafts"] == ["l/a.anfitrion-draft", "l/a.anfitrion-draft.fetched"]
     assert run.tasks[2].result["drafts"] == []
     assert [path.name for path in here.iterdir()] == ["a"]
+    (here / "a.anfitrion-draft").hardlink_to(here / "a")  # killed when the image already had its name
+    run = play([volume(pool="l", name="a")] * 2).succeeded()
+    assert [one.changed for one in run.tasks] == [True, False]
+    assert [path.name for path in here.iterdir()] == ["a"]
     # The directory goes, and the chain with it.
     over = volume(pool="l", name="over", backing={"pool": "l", "volume": "a", "format": "qcow2"})
     play(over).succeeded()
@@ -192,6 +320,35 @@ def test_what_a_killed_task_left_is_told_and_taken_away_by_the_next(play: Any, l
     assert run.tasks[0].result["broken_chains"] == [{"volume": "l/over", "backing": str(here / "a")}]
     assert "its chain of images is broken" in run.tasks[1].message, run.output
     libvirtd.run("virsh", "pool-destroy", "l")
+
+
+@pytest.mark.row("P07")
+def test_a_volume_that_is_a_device_and_was_being_filled_is_not_taken_for_a_whole_one(play: Any, libvirtd: Any, tmp_path: Path) -> None:
+    disk, source = tmp_path / "disk", source_in(tmp_path)
+    disk.write_bytes(b"")
+    os.truncate(disk, 64 * MIB)
+    device = subprocess.check_output(["losetup", "--find", "--show", "--partscan", str(disk)], text=True).strip()
+    name = f"{Path(device).name}p1"
+    made = volume(pool="d", name=name, capacity="16MiB", source={"path": str(source), "format": "qcow2"})
+    told = {"name": "Tell", "anfitrion.kvm.kvm_volume_info": {"pool": "d"}}
+    try:
+        play(pool(name="d", state="active", type="disk", build=True, source={"devices": [device], "format": "gpt"})).succeeded()
+        with Assassin("module", tmp_path, libvirtd.now, random.Random(1)) as assassin:
+            assassin.nth = 2  # the first looks at what is copied, the second copies it
+            run = play([{**made, "ignore_errors": True}, {**made, "ignore_errors": True}, told])
+        assert assassin.killed
+        assert "it is half made" in run.tasks[1].message, run.output
+        assert run.tasks[2].result["drafts"] == [f"d/{name}"]
+        # libvirt 9.0 cannot delete a partition of a device whose name ends in a digit.
+        libvirtd.run("parted", "--script", device, "rm", "1")
+        gone = volume(pool="d", name=name, state="absent")
+        run = play([gone, gone, made, made, told]).succeeded()
+        assert [one.changed for one in run.tasks] == [True, False, True, False, False]
+        assert run.tasks[4].result["drafts"] == []
+        subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", f"{device}p1", str(source)], check=True, stdout=subprocess.DEVNULL)
+        play(pool(name="d", state="absent")).succeeded()
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_a_server_that_is_gone_and_a_path_that_is_gone_are_told_in_words(play: Any, libvirtd: Any, tmp_path: Path) -> None:

@@ -31,13 +31,16 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage imp
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import disks_with
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.owner import os_told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.pool import FILES
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.volume import FORMAT
 from ansible_collections.anfitrion.kvm.plugins.module_utils._xml import get, new, put, text_of
 
 DRAFT = ".anfitrion-draft"  # what is under this ending is nobody's volume; the next run takes it away
 LOCKS = "/run/anfitrion"
+MARKS = "/var/lib/libvirt/anfitrion"  # one file for each volume that is a device and is being filled; kept over a reboot
 FETCH_TIMEOUT_S = 60
 CHUNK = 1 << 20
 READ_AS = {"iso": "raw"}  # libvirt's word for what is in a raw image
@@ -135,8 +138,26 @@ def _draft(final: str) -> Iterator[str]:
             _forget(draft)
 
 
+def leftover_step(session: Libvirt, place: Place, name: str) -> Step | None:
+    """Return the step that takes away what a killed task left beside a volume that is whole; None where there is nothing."""
+    final = os.path.join(str(place.path), name)
+    if not session.on_this_host or place.path is None or not any(map(os.path.lexists, _drafts(final + DRAFT))):
+        return None
+
+    def take_away() -> None:
+        with _draft(final):
+            pass
+        refresh(session, place)
+
+    return Step(f"take away what a task that was killed left beside volume {name}", take_away)
+
+
+def _drafts(draft: str) -> tuple[str, str]:
+    return draft, draft + ".fetched"
+
+
 def _forget(draft: str) -> None:
-    for path in (draft, draft + ".fetched"):
+    for path in _drafts(draft):
         if os.path.lexists(path):
             with os_told(path):
                 os.unlink(path)
@@ -184,21 +205,46 @@ def copy_step(session: Libvirt, place: Place, wanted: dict[str, Any], origin: Or
         tree = new("volume")
         put(tree, "name", name)
         put(tree, "capacity", str(BYTES.bytes(wanted["capacity"]) if "capacity" in wanted else size))
-        with told("cannot create the volume"):
-            handle = volumes_in(session, place)[name] = place.handle.createXML(text_of(tree), 0)  # type: ignore[union-attr]
-            path = handle.path()
+        # A device has no other name to be made under: that it is not whole yet is told by a file, until it is.
+        mark = _mark(place, name)
+        Root().place(mark, f"{place.name}/{name}\n", 0o600)
+        try:
+            with told("cannot create the volume"):
+                handle = volumes_in(session, place)[name] = place.handle.createXML(text_of(tree), 0)  # type: ignore[union-attr]
+                path = handle.path()
+        except KvmError:
+            Root().remove(mark)
+            raise
         try:
             image.fill(origin.path, origin.format, path)
             image.require_same(origin.path, origin.format, path, "raw")
         except KvmError:
             undo()
             raise
+        Root().remove(mark)
 
     def undo() -> None:
         with told("cannot delete the volume that was just created"):
             volumes_in(session, place).pop(name).delete(0)
+        Root().remove(_mark(place, name))
 
     return Step(f"make volume {name} in pool {place.name} from {origin.shown if origin else '?'}", make, undo)
+
+
+def _mark(place: Place, name: str) -> str:
+    return os.path.join(MARKS, hashlib.sha256(f"{place.name}/{name}".encode()).hexdigest()[:16])
+
+
+def is_half_made(session: Libvirt, place: Place, name: str) -> bool:
+    """Tell whether a volume that is a device was being filled by a task that was killed, or still is."""
+    return session.on_this_host and place.type not in FILES and os.path.exists(_mark(place, name))
+
+
+def forget_steps(session: Libvirt, place: Place, name: str) -> tuple[Step, ...]:
+    """Return the step that forgets that a volume, which is gone, was half made; none where it was not."""
+    if not is_half_made(session, place, name):
+        return ()
+    return (Step(f"forget that volume {name} was half made", lambda: Root().remove(_mark(place, name))),)
 
 
 def _fetch(url: str, path: str) -> None:
@@ -288,4 +334,4 @@ def download(session: Libvirt, place: Place, name: str, path: str, kind: str, wa
 
 def drafts_in(session: Libvirt, place: Place) -> list[str]:
     """Return the names of volumes that a killed run left half made."""
-    return sorted(name for name in volumes_in(session, place) if name.endswith((DRAFT, f"{DRAFT}.fetched")))
+    return sorted(name for name in volumes_in(session, place) if name.endswith(_drafts(DRAFT)) or is_half_made(session, place, name))

@@ -79,6 +79,8 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     wanted = complete(_resolved(session, wanted, found, warnings), found)
     if tree is None:
         return _create(session, subject, place, wanted, warnings, secrets)
+    if content.is_half_made(session, place, name):
+        raise KvmError("it is half made: the task that filled it was killed, or still fills it; state: absent takes it away")
     check({**found, **wanted, "allocation": None, **({"backing": None} if wanted.get("flatten") else {})})
     return _change(session, place, wanted, found, str(_xml.get(tree, "target/path")[0]), secrets)
 
@@ -128,7 +130,8 @@ def _create(
         changes.append(Change("source", None, wanted["source"], "define"))
     changes += [*secrets[0], Change("state", None, "present", "define")]
     step = _birth_step(session, place, wanted, warnings)
-    return Plan(subject, tuple(changes), (*secrets[1], *([step] if step else [])), (), tuple(warnings), facts)
+    steps = (*secrets[1], *content.forget_steps(session, place, wanted["name"]), *([step] if step else []))
+    return Plan(subject, tuple(changes), steps, (), tuple(warnings), facts)
 
 
 def _birth_step(session: Libvirt, place: Place, wanted: dict[str, Any], warnings: list[str]) -> Step | None:
@@ -274,7 +277,8 @@ def _change(
     for more, further in _content_changes(session, place, wanted, found, path):
         changes += more
         steps += further
-    return Plan(f"volume {place.name}/{wanted['name']}", tuple(changes), tuple(steps), (), tuple(warnings))
+    leftover = content.leftover_step(session, place, wanted["name"])
+    return Plan(f"volume {place.name}/{wanted['name']}", tuple(changes), (*steps, *([leftover] if leftover else [])), (), tuple(warnings))
 
 
 def _content_changes(
@@ -349,9 +353,10 @@ def _permit(session: Libvirt, place: Place, wanted: dict[str, Any], one: Differe
 
 def _remove(session: Libvirt, subject: str, place: Place, wanted: dict[str, Any], tree: Any | None, warnings: list[str]) -> Plan:
     check(wanted)
+    name = wanted["name"]
     if tree is None:
-        return Plan(subject, warnings=tuple(warnings))
-    name, path = wanted["name"], _xml.get(tree, "target/path")[0] or ""
+        return Plan(subject, (), content.forget_steps(session, place, name), warnings=tuple(warnings))
+    path = _xml.get(tree, "target/path")[0] or ""
     _refuse_in_use(users_of(session, place.name, name, path))
     _refuse_as_backing(session, place, name, path, "deleted")
 
@@ -365,7 +370,8 @@ def _remove(session: Libvirt, subject: str, place: Place, wanted: dict[str, Any]
             volumes_in(session, place).pop(name)
 
     steps = [Step(f"wipe volume {name} ({wanted['wipe']})", wipe)] if "wipe" in wanted else []
-    return Plan(subject, (Change("state", "present", "absent", "remove"),), (*steps, Step(f"delete volume {name}", delete)))
+    steps += [Step(f"delete volume {name}", delete), *content.forget_steps(session, place, name)]
+    return Plan(subject, (Change("state", "present", "absent", "remove"),), tuple(steps))
 
 
 def _refuse_in_use(users: Users) -> None:

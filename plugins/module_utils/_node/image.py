@@ -7,14 +7,18 @@ import json
 import os
 import re
 import tempfile
+import time
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Output, Root
 
 # An image is input of somebody else: what looks at it gets this much memory and time (nova's limits are alike).
 LIMITS = ["prlimit", "--as=1073741824", "--cpu=30", "--"]
+# What writes a new file goes with its task: nothing writes under the hands of the next one, which begins anew.
+ALONG = ["setpriv", "--pdeathsig", "KILL", "--"]
 HOURS = 12 * 3600.0  # a disk of many TB takes as long as it takes
+BUSY_S = 60  # how long another qemu-img is waited for, such as that of a task that was killed: what it writes in place, it ends
 TRIED = ("raw", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "dmg", "bochs", "cloop")
 READ_ONLY = ("dmg", "bochs", "cloop")
 
@@ -23,7 +27,7 @@ def info(path: str, kind: str) -> dict[str, Any]:
     """Return what qemu-img tells of an image, opened as of this format and nothing else."""
     done = Root().run([*LIMITS, "qemu-img", "info", "-U", "--output=json", "-f", kind, path], timeout=60)
     if done.rc:
-        raise KvmError(f"{path} is no image of format {kind}: {_last(done.err)}")
+        raise KvmError(f"{path} is no image of format {kind}: {_last(done)}")
     found: dict[str, Any] = json.loads(done.out)
     return found
 
@@ -34,8 +38,9 @@ def probed(path: str) -> str:
     return str(json.loads(done.out)["format"]) if done.rc == 0 else "unknown"
 
 
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+def _last(done: Output) -> str:
+    """Return why a command failed, in its own words if it had any."""
+    return (done.err.strip().splitlines() or [f"it was ended by signal {-done.rc}" if done.rc < 0 else "no reason given"])[-1]
 
 
 def leads_to(found: dict[str, Any]) -> list[str]:
@@ -66,7 +71,7 @@ def chain_depth(path: str, kind: str) -> int:
         return 1
     done = Root().run([*LIMITS, "qemu-img", "info", "-U", "--backing-chain", "--output=json", "-f", kind, path], timeout=60)
     if done.rc:
-        raise KvmError(f"{path}: its chain of images is broken: {_last(done.err)}")
+        raise KvmError(f"{path}: its chain of images is broken: {_last(done)}")
     return len(json.loads(done.out))
 
 
@@ -89,8 +94,8 @@ def require_same(one: str, kind: str, other: str, wanted: str) -> None:
 def same(one: str, kind: str, other: str, wanted: str) -> bool:
     """Tell whether two images hold the same content, as a guest would read it."""
     done = Root().run(["qemu-img", "compare", "-U", "-f", kind, "-F", wanted, one, other], timeout=HOURS)
-    if done.rc > 1:
-        raise KvmError(f"cannot compare {one} with {other}: {_last(done.err)}")
+    if done.rc not in (0, 1):
+        raise KvmError(f"cannot compare {one} with {other}: {_last(done)}")
     return done.rc == 0
 
 
@@ -101,10 +106,22 @@ def holds_changes(path: str, kind: str) -> bool:
 
 
 def _qemu_img(*words: str) -> str:
-    done = Root().run(["qemu-img", *words], timeout=HOURS)
+    done = Root().run([*ALONG, "qemu-img", *words], timeout=HOURS)
     if done.rc:
-        raise KvmError(f"qemu-img {words[0]}: {_last(done.err)}")
+        raise KvmError(f"qemu-img {words[0]}: {_last(done)}")
     return done.out
+
+
+def _in_place(*words: str) -> None:
+    """Have qemu-img change an image that holds data; begun, it is ended, whatever becomes of the task."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        done = Root().run(["qemu-img", *words], timeout=HOURS)
+        if not done.rc:
+            return
+        if "Failed to get" not in done.err or time.monotonic() > deadline:
+            raise KvmError(f"qemu-img {words[0]}: {_last(done)}")
+        time.sleep(0.2)
 
 
 def create(path: str, kind: str, size: int, options: tuple[str, ...] = ()) -> None:
@@ -129,12 +146,12 @@ def resize(path: str, kind: str, size: int) -> None:
 
 def rebase(path: str, kind: str) -> None:
     """Copy what an image has from those below into it, and have it stand alone. What is below stays until all is copied."""
-    _qemu_img("rebase", "-f", kind, "-b", "", path)
+    _in_place("rebase", "-f", kind, "-b", "", path)
 
 
 def commit(path: str, kind: str) -> None:
     """Write what an image holds of its own into the one below, and empty it."""
-    _qemu_img("commit", "-q", "-f", kind, path)
+    _in_place("commit", "-q", "-f", kind, path)
 
 
 def formats() -> list[dict[str, Any]]:
