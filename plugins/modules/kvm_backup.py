@@ -43,6 +43,14 @@ EXAMPLES = r"""
     path: /backup/db01
     incremental: true
 
+- name: Have a full one of this week, and none older than a month
+  anfitrion.kvm.kvm_backup:
+    domain: db01
+    name: week-2025-23
+    path: /backup/db01
+    mode: pull
+    keep_days: 31
+
 - name: Know that the guest boots from it
   anfitrion.kvm.kvm_backup:
     domain: db01

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -167,3 +168,66 @@ def test_a_backup_that_cannot_be_made_leaves_nothing(play: Callable[..., Any], l
     assert [one.changed for one in run.tasks[:2]] == [True, False]
     assert "the guest does not run; start it, or make a full backup" in run.tasks[2].message
     assert contents(tmp_path / "cold" / "full" / "vda.qcow2", tmp_path) == contents(guest, tmp_path)
+
+
+@pytest.mark.row("P09")
+def test_backups_are_pulled_and_kept_as_many_and_as_long_as_said(
+    play: Callable[..., Any], libvirtd: Any, guest: Path, tmp_path: Path, fresh_name: str
+) -> None:
+    top, base = tmp_path / "backups", contents(guest, tmp_path)
+    libvirtd.run("virsh", "pool-create-as", "pulled", "dir", "--target", str(tmp_path / "pool"), "--build")
+    where = {"domain": fresh_name, "path": str(top), "mode": "pull"}
+    first, more = backup(**where, name="a"), backup(**where, name="b", incremental=True)
+    with Load(libvirtd, fresh_name) as load:
+        run = play([{**first, "check_mode": True}, first, first, more, more]).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False, True, False], run.output
+    for name in ("a", "b"):
+        assert is_a_moment_of(load.written, contents(top / name / "vda.qcow2", tmp_path), base), f"{name} is no moment of the disk"
+    assert (top / "b" / "vda.qcow2").stat().st_size < (top / "a" / "vda.qcow2").stat().st_size + BLOCK * len(load.written)
+    # Of both kinds in turn; a full one makes room for the old ones to go, latest first.
+    push = {"domain": fresh_name, "path": str(top)}
+    restored = backup(domain=fresh_name, path=str(top), name="c", state="restored", restore={"pool": "pulled"})
+    run = play([backup(**push, name="c", incremental=True, keep=1), restored, backup(**where, name="d", keep=3)]).succeeded()
+    assert run.tasks[0].result["steps"] == [f"write backup c of {fresh_name} to {top}"], "all of the chain is needed"
+    assert run.tasks[2].result["steps"] == [f"write backup d of {fresh_name} to {top}"], "a and b are below c, which stays"
+    assert contents(tmp_path / "pool" / f"{fresh_name}-vda.qcow2", tmp_path) == contents(guest, tmp_path)
+    less = backup(**where, name="d", keep=1)
+    run = play([{**less, "check_mode": True}, less, less]).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False]
+    assert run.tasks[1].result["steps"] == ["delete backup c", "delete backup b", "delete backup a"]
+    assert [path.name for path in top.iterdir()] == ["d"]
+    assert libvirtd.run("virsh", "checkpoint-list", fresh_name, "--name").stdout.split() == [f"anfitrion-{fresh_name}-d"]
+    manifest = top / "d" / "backup.json"
+    manifest.write_text(re.sub(r'"made": [0-9.]+', f'"made": {time.time() - 3 * 86400}', manifest.read_text()))
+    run = play([backup(**where, name="e", keep_days=4), backup(**where, name="e", keep_days=2), backup(**where, name="e", keep_days=2)]).succeeded()
+    libvirtd.run("virsh", "pool-destroy", "pulled")
+    assert [one.changed for one in run.tasks] == [True, True, False]
+    assert [path.name for path in top.iterdir()] == ["e"]
+    assert list(guest.parent.glob("disk.qcow2?*")) == []
+    assert libvirtd.run("virsh", "domjobinfo", fresh_name).stdout.split()[:3] == ["Job", "type:", "None"]
+
+
+@pytest.mark.row("P09")
+def test_what_a_killed_backup_began_is_ended_by_the_next_and_that_of_somebody_else_is_not(
+    play: Callable[..., Any], libvirtd: Any, guest: Path, tmp_path: Path, fresh_name: str
+) -> None:
+    top, (place,) = tmp_path / "backups", libvirtd.directory.glob(f"lib/qemu/domain-*-{fresh_name}")
+    task = backup(domain=fresh_name, path=str(top), name="a", mode="pull")
+    guest.with_suffix(".qcow2.anfitrion-backup").write_bytes(b"of a QEMU that was killed")
+    for socket, outcome in (("theirs.sock", "failed"), ("anfitrion-backup.sock", "ok")):
+        (tmp_path / "order.xml").write_text(
+            f"""<domainbackup mode="pull"><server transport="unix" socket="/var/lib/libvirt/qemu/{place.name}/{socket}"/>
+            <disks><disk name="vda" type="file"><scratch file="{tmp_path}/{socket}.scratch"/></disk></disks></domainbackup>"""
+        )
+        libvirtd.run("virsh", "backup-begin", fresh_name, str(tmp_path / "order.xml"))
+        run = play({**task, "ignore_errors": True})
+        assert run.only.outcome == outcome, run.output
+        if outcome == "failed":
+            assert "cannot begin the backup" in run.only.message
+            assert list(top.iterdir()) == []
+            assert socket in libvirtd.run("virsh", "backup-dumpxml", fresh_name).stdout
+            libvirtd.run("virsh", "domjobabort", fresh_name)
+    assert [path.name for path in top.iterdir()] == ["a"]
+    run = play({**backup(domain=fresh_name, path=str(top), name="b", quiesce=True), "ignore_errors": True})
+    assert "quiesce: the guest has no agent that answers; install qemu-guest-agent in it" in run.only.message
+    assert [path.name for path in top.iterdir()] == ["a"]

@@ -156,6 +156,27 @@ def test_images_are_made_smaller_and_wiped_only_on_request(play: Any, libvirtd: 
     assert scrubbed.only.changed
 
 
+@pytest.mark.row("P07")
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_every_way_to_wipe_overwrites_what_the_file_held(play: Any, pool: str, tmp_path: Path, kind: str) -> None:
+    ways = ("zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random")
+    entries = [{"name": f"{way}.{kind}", "format": kind, "capacity": "1MiB", "preallocation": "off"} for way in ways]
+    play(volume(defaults={"pool": pool}, volumes=entries)).succeeded()
+    words, held = b"a secret of the guest", {}
+    for entry in entries:
+        (tmp_path / "secret").write_bytes(words.ljust(512, b"."))
+        path = tmp_path / "pool" / str(entry["name"])
+        subprocess.run(["qemu-io", "-f", kind, "-c", f"write -s {tmp_path}/secret 64k 512", str(path)], check=True, capture_output=True)
+        assert words in path.read_bytes()
+        held[entry["name"]] = open(path, "rb")  # noqa: SIM115  what the file held is looked at after it has no name
+    gone = [{"name": entry["name"], "state": "absent", "wipe": way} for entry, way in zip(entries, ways)]
+    play([{**volume(defaults={"pool": pool}, volumes=gone), "check_mode": True}, volume(defaults={"pool": pool}, volumes=gone)]).succeeded()
+    assert list((tmp_path / "pool").iterdir()) == []
+    for name, file in held.items():
+        with file:
+            assert words not in file.read(), name
+
+
 @pytest.mark.row("S25")
 def test_differencing_images_make_chains_that_are_limited_and_flattened(play: Any, pool: str, tmp_path: Path) -> None:
     here = tmp_path / "pool"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,8 @@ def test_a_guest_is_put_back_to_its_snapshot_and_a_series_keeps_its_last(
         ({"name": "a", "kind": "external"}, "kind: cannot be changed from internal to external"),
         ({"name": "none", "state": "reverted"}, "there is no snapshot 'none'; the guest has a, day2, day3"),
         ({"name": "b", "keep": 2}, "keep: goes with series"),
+        ({"name": "b", "keep_days": 2}, "keep_days: goes with series"),
+        ({"name": "b", "quiesce": True}, "quiesce: goes with kind: external"),
     ]
     run = play([{**snapshot(**where, **options), "ignore_errors": True} for options, _text in refused])
     assert [(text, one.message) for (_options, text), one in zip(refused, run.tasks) if text not in one.message] == []
@@ -94,3 +98,51 @@ def test_an_external_snapshot_is_merged_when_it_goes(play: Any, libvirtd: Any, g
     play(snapshot(**options)).succeeded()
     new = next(path for path in tmp_path.glob("disk.*") if path != disk)
     assert new.stat().st_mode & 0o077 == 0, "others can read it"
+
+
+@pytest.mark.row("P09")
+def test_external_snapshots_of_a_series_are_merged_as_they_get_too_many(
+    play: Any, libvirtd: Any, guest: Any, tmp_path: Path, fresh_name: str
+) -> None:
+    disk, where = tmp_path / "disk.qcow2", {"domain": fresh_name, "kind": "external", "series": "day"}
+    guest("write -P 1 0 64k")
+    held = play(snapshot(domain=fresh_name, name="held", kind="external", quiesce=True)).only
+    assert "quiesce: the guest has no agent that answers; install qemu-guest-agent in it" in held.message
+    for number in (1, 2, 3):
+        run = play(life(**where, name=f"day{number}", keep=2)).succeeded()
+        assert [one.changed for one in run.tasks] == [True, True, False], run.output
+        guest(f"write -P {number + 1} 0 64k")
+    assert run.tasks[1].result["steps"] == [f"take snapshot day3 of {fresh_name}", "delete snapshot day1"]
+    names = libvirtd.run("virsh", "snapshot-list", fresh_name, "--name").stdout.split()
+    assert names == ["day2", "day3"]
+    back = snapshot(domain=fresh_name, name="day2", state="reverted")
+    run = play([{**back, "check_mode": check, "ignore_errors": True} for check in (True, False)])
+    if tuple(map(int, libvirtd.run("virsh", "--version").stdout.split("."))) < (9, 9):
+        assert [one.message for one in run.tasks] == [
+            f"snapshot '{fresh_name}/day2': state: day2 is external, which libvirt 9.9 and newer put a guest back to, this is 9.0;"
+            " delete it, which keeps what was written since, or restore a backup"
+        ] * 2
+    else:
+        assert [one.changed for one in run.tasks] == [True, True]
+        return
+    run = play([snapshot(domain=fresh_name, name=name, state="absent") for name in names]).succeeded()
+    assert str(disk) in libvirtd.run("virsh", "domblklist", fresh_name).stdout
+    libvirtd.run("virsh", "destroy", fresh_name)
+    assert holds(disk, 4)
+    assert sorted(path.name for path in tmp_path.glob("disk*")) == ["disk.qcow2"]
+
+
+@pytest.mark.row("P09")
+def test_snapshots_of_a_series_go_when_they_are_too_old(play: Any, libvirtd: Any, guest: Any, tmp_path: Path, fresh_name: str) -> None:
+    play(snapshot(snapshots=[{"domain": fresh_name, "name": name} for name in ("day1", "day2", "other")])).succeeded()
+    for name in ("day1", "other"):
+        text = libvirtd.run("virsh", "snapshot-dumpxml", fresh_name, name).stdout
+        old = re.sub("<creationTime>.*</creationTime>", f"<creationTime>{int(time.time()) - 3 * 86400}</creationTime>", text)
+        (tmp_path / "old.xml").write_text(old)
+        libvirtd.run("virsh", "snapshot-create", fresh_name, str(tmp_path / "old.xml"), "--redefine")
+    run = play(life(domain=fresh_name, name="day2", series="day", keep_days=2)).succeeded()
+    assert [one.changed for one in run.tasks] == [True, True, False]
+    assert run.tasks[1].result["steps"] == ["delete snapshot day1"]
+    assert sorted(libvirtd.run("virsh", "snapshot-list", fresh_name, "--name").stdout.split()) == ["day2", "other"]
+    libvirtd.run("virsh", "snapshot-delete", fresh_name, "day2")
+    libvirtd.run("virsh", "snapshot-delete", fresh_name, "other")

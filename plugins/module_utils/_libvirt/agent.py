@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
@@ -19,6 +21,7 @@ except ImportError:
 
 CHANNEL = "devices/channel/target[@name='org.qemu.guest_agent.0']"
 PULSE_S = 0.5
+STILL_S = 30
 
 
 def connected(handle: Any) -> bool:
@@ -37,6 +40,52 @@ def ask(domain: Any, command: str, patience: int, /, **arguments: Any) -> Any:
 def ping(handle: Any, patience: int) -> None:
     """Return when the agent answers within C(patience) seconds; else raise libvirt's error."""
     ask(handle, "guest-ping", patience)
+
+
+def require(handle: Any, option: str) -> None:
+    """Raise KvmError unless an agent has opened its end of the channel."""
+    if not connected(handle):
+        raise KvmError(
+            f"{option}: the guest has no agent that answers; install qemu-guest-agent in it and give it guest_agent: true, or leave {option} out"
+        )
+
+
+@contextmanager
+def still(domain: Any, wanted: bool) -> Iterator[None]:
+    """Hold the file systems of a guest still, and let them go whatever happens; those that somebody holds still already stay so."""
+    if not wanted or _is_still(domain):
+        yield
+        return
+    try:
+        with told("quiesce: the agent in the guest cannot hold its file systems still"):
+            domain.agentSetResponseTimeout(STILL_S, 0)
+            domain.fsFreeze(None, 0)
+    except KvmError:
+        with suppress(libvirt.libvirtError):
+            domain.fsThaw(None, 0)  # some may stand still already
+        raise
+    try:
+        yield
+    finally:
+        with told("quiesce: the file systems of the guest cannot be let go"):
+            domain.fsThaw(None, 0)
+            domain.agentSetResponseTimeout(libvirt.VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_BLOCK, 0)
+
+
+def _is_still(domain: Any) -> bool:
+    with told("quiesce: the agent in the guest does not tell of its file systems"):
+        return bool(ask(domain, "guest-fsfreeze-status", STILL_S) == "frozen")
+
+
+def tells_of_file_systems(domain: Any) -> bool:
+    """Tell whether there is an agent that is asked to hold file systems still; some may not be asked to, or cannot."""
+    if not connected(domain):
+        return False
+    try:
+        ask(domain, "guest-fsfreeze-status", STILL_S)
+    except libvirt.libvirtError:
+        return False
+    return True
 
 
 def bring_online(handle: Any, count: int, patience: int) -> None:

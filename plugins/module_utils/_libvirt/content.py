@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import hmac
 import os
@@ -30,7 +29,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage imp
     volumes_in,
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import disks_with
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image, lock
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.owner import os_told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
@@ -39,7 +38,6 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.volume impor
 from ansible_collections.anfitrion.kvm.plugins.module_utils._xml import get, new, put, text_of
 
 DRAFT = ".anfitrion-draft"  # what is under this ending is nobody's volume; the next run takes it away
-LOCKS = "/run/anfitrion"
 MARKS = "/var/lib/libvirt/anfitrion"  # one file for each volume that is a device and is being filled; kept over a reboot
 FETCH_TIMEOUT_S = 60
 CHUNK = 1 << 20
@@ -123,14 +121,7 @@ def make_step(
 def _draft(final: str) -> Iterator[str]:
     """Give the path of a draft that nobody else works on; what is left of it goes at the end, whatever happened."""
     draft = final + DRAFT
-    with os_told(LOCKS):
-        os.makedirs(LOCKS, mode=0o700, exist_ok=True)
-        lock = open(os.path.join(LOCKS, hashlib.sha256(final.encode()).hexdigest()[:16]), "w", encoding="ascii")  # noqa: SIM115  held below
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KvmError(f"{final} is being made by another task; wait for it") from None
+    with lock.held(final, f"{final} is being made by another task; wait for it"):
         try:
             _forget(draft)  # of a run that was killed: the lock says that it is over
             yield draft

@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import agent
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.owner import os_told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.snapshot import TABLE, check
+
+DAY_S = 24 * 3600
+REVERTS_EXTERNAL = 9_009_000  # as libvirt counts its versions
 
 
 def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
@@ -34,9 +39,11 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
         return _revert(session, subject, domain, there, wanted)
     if name in there:
         _check_kind(there[name], wanted)
-        return _gone(subject, _beyond(there, wanted, 0)) if "keep" in wanted else Plan(subject)
+        return _gone(subject, _outdated(there, wanted))
+    if _runs(domain) and wanted.get("quiesce"):
+        agent.require(domain, "quiesce")
     change = Change("state", None, "present", "live" if _runs(domain) else "define")
-    old = _gone(subject, _beyond(there, wanted, 1)) if "keep" in wanted else Plan(subject)
+    old = _gone(subject, _outdated(there, wanted))
 
     def undo() -> None:
         with told(f"cannot find snapshot {name} again"):
@@ -51,7 +58,7 @@ def _all(domain: Any) -> dict[str, Any]:
     """Return the snapshots of a guest by name, oldest first."""
     with told("cannot list the snapshots"):
         found = {one.getName(): one for one in domain.listAllSnapshots(libvirt.VIR_DOMAIN_SNAPSHOT_LIST_TOPOLOGICAL)}
-        return dict(sorted(found.items(), key=lambda pair: int(_xml.get(_tree(pair[1]), "creationTime")[0] or 0)))
+        return dict(sorted(found.items(), key=lambda pair: _made(pair[1])))
 
 
 def _tree(snapshot: Any) -> Any:
@@ -74,10 +81,19 @@ def _check_kind(snapshot: Any, wanted: dict[str, Any]) -> None:
         raise KvmError(f"kind: cannot be changed from {found} to {wanted['kind']}; delete the snapshot and take it anew")
 
 
-def _beyond(there: dict[str, Any], wanted: dict[str, Any], more: int) -> list[Any]:
-    """Return the oldest snapshots of the series that are too many, once C(more) were taken."""
-    series = [one for name, one in there.items() if name.startswith(wanted["series"]) and name != wanted["name"]]
-    return series[: max(0, len(series) + 1 - wanted["keep"])] if more or wanted["name"] in there else []
+def _outdated(there: dict[str, Any], wanted: dict[str, Any]) -> list[Any]:
+    """Return the snapshots of the series that are too many or too old, the oldest first; never the one that is wanted."""
+    series = [name for name in there if "series" in wanted and name.startswith(wanted["series"]) and name != wanted["name"]]
+    old = series[: max(0, len(series) + 1 - wanted["keep"])] if "keep" in wanted else []
+    if "keep_days" in wanted:
+        limit = time.time() - wanted["keep_days"] * DAY_S
+        old = [name for name in series if name in old or _made(there[name]) < limit]
+    return [there[name] for name in old]
+
+
+def _made(snapshot: Any) -> int:
+    with told("cannot read the snapshot"):
+        return int(_xml.get(_tree(snapshot), "creationTime")[0] or 0)
 
 
 def _gone(subject: str, snapshots: list[Any]) -> Plan:
@@ -101,6 +117,14 @@ def _revert(session: Libvirt, subject: str, domain: Any, there: dict[str, Any], 
         if session.check:
             return Plan(subject, warnings=(f"there is no snapshot {wanted['name']!r} yet",))
         raise KvmError(f"there is no snapshot {wanted['name']!r}; the guest has {', '.join(there) or 'none'}")
+
+    with told("cannot read the snapshot"):
+        external, version = _kind(_tree(there[wanted["name"]])) == "external", session.connection.getLibVersion()
+    if external and version < REVERTS_EXTERNAL:
+        raise KvmError(
+            f"state: {wanted['name']} is external, which libvirt 9.9 and newer put a guest back to, this is {version // 1_000_000}."
+            f"{version // 1000 % 1000}; delete it, which keeps what was written since, or restore a backup"
+        )
 
     def revert() -> None:
         with told("cannot revert"):

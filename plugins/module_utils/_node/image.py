@@ -144,6 +144,12 @@ def resize(path: str, kind: str, size: int) -> None:
     _qemu_img("resize", "-q", "-f", kind, path, str(size))
 
 
+def differences(source: str, below: str, path: str) -> None:
+    """Make a qcow2 image on another, C(below), that holds what a raw source has otherwise."""
+    _qemu_img("create", "-q", "-f", "qcow2", "-b", source, "-F", "raw", path)
+    _qemu_img("rebase", "-f", "qcow2", "-b", below, "-F", "qcow2", path)
+
+
 def rebase(path: str, kind: str) -> None:
     """Copy what an image has from those below into it, and have it stand alone. What is below stays until all is copied."""
     _in_place("rebase", "-f", kind, "-b", "", path)

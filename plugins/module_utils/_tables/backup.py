@@ -8,6 +8,7 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Section, Table
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.kept import QUIESCE, kept
 
 RESTORE = (
     Field("pool", None, c.NAME, "Pool of the restored volumes.", required=True),
@@ -30,10 +31,15 @@ TABLE = Table(
               " its content, checked. V(drilled) has it proved once that a guest boots from it. V(absent) deletes it, which"
               " is refused while another builds on it."),
         Field("incremental", None, c.YES_NO,
-              "Whether it only holds what was written since the last one in the directory. The disks must be qcow2, and the"
-              " guest must run."),
+              "Whether it only holds what was written since the last one in the directory. The guest must run, and"
+              " the disks be qcow2 unless O(mode=pull)."),
         Field("disks", None, c.WORD, "Targets of the disks, by default all that are written to.", many=True),
-        Field("quiesce", None, c.YES_NO, "Whether the agent in the guest holds its file systems still while the backup begins."),
+        Field("mode", None, c.Choice(words=("push", "pull")),
+              "How the disks of a running guest are read. V(push) has QEMU write the images, which must be allowed to. V(pull) has the"
+              " host read them from a socket of QEMU, and QEMU writes nothing to O(path); an incremental one then compares"
+              " the whole disks, of any format, and holds what differs. By default V(push)."),
+        QUIESCE,
+        *kept("backups of the guest in O(path)", " One that another builds on stays until that one goes."),
         Section("restore", None, "Where O(state=restored) puts the content.", RESTORE),
         Section("drill", None, "How O(state=drilled) sees that the guest boots. It has no network and none of the host's devices.", DRILL),
     ),
@@ -50,3 +56,6 @@ def check(wanted: dict[str, Any]) -> None:
     for state, option in (("restored", "restore"), ("drilled", "drill")):
         if (wanted.get("state") == state) != (option in wanted):
             raise KvmError(f"{option}: goes with state: {state}, and that with {option}")
+    for option in ("keep", "keep_days"):
+        if option in wanted and wanted.get("state") not in (None, "present"):
+            raise KvmError(f"{option}: goes with state: present")

@@ -8,6 +8,7 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Table
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.kept import QUIESCE, kept
 
 TABLE = Table(
     noun="snapshot", root="domainsnapshot", doc="A snapshot of a guest.", rows=(
@@ -20,10 +21,10 @@ TABLE = Table(
         Field("kind", None, c.Choice(words=("internal", "external")),
               "V(internal) keeps it inside the qcow2 images, of a running guest with its memory. V(external) has the guest write"
               " to new images from now on, which lie on the old ones; the memory is not kept. By default V(internal)."),
-        Field("quiesce", None, c.YES_NO, "Whether the agent in the guest holds its file systems still meanwhile; for O(kind=external)."),
+        QUIESCE,
         Field("description", None, c.TEXT, "A sentence for people. Only counts when the snapshot is taken."),
-        Field("series", None, c.WORD, "How the names of snapshots begin of which O(keep) counts."),
-        Field("keep", None, c.Integer(low=1, high=1000), "How many of the O(series) are kept; the oldest beyond are deleted."),
+        Field("series", None, c.WORD, "How the names of snapshots begin of which O(keep) and O(keep_days) count."),
+        *kept("of the O(series)"),
     ),
 )  # fmt: skip
 
@@ -35,9 +36,9 @@ def complete(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:  
 
 def check(wanted: dict[str, Any]) -> None:
     """Raise KvmError for options that cannot stand together."""
-    if ("series" in wanted) != ("keep" in wanted):
-        raise KvmError("keep: goes with series, and that with keep")
+    if ("series" in wanted) != bool({"keep", "keep_days"} & set(wanted)):
+        raise KvmError(f"{'keep' if 'keep' in wanted else 'keep_days'}: goes with series, and that with keep or keep_days")
     if "series" in wanted and not str(wanted["name"]).startswith(wanted["series"]):
         raise KvmError(f"series: the name {wanted['name']} does not begin with {wanted['series']}")
     if wanted.get("quiesce") and wanted.get("kind") != "external":
-        raise KvmError("quiesce: goes with kind: external")
+        raise KvmError("quiesce: goes with kind: external; an internal one has the memory too")
