@@ -16,6 +16,8 @@ description:
   - The table is replaced as a whole in one transaction. Tables of others are never touched, with one exception. Where the C(FORWARD) of iptables
     drops what it does not know (docker does that), or holds libvirt's own reject, one chain of ours, C(ANFITRION_FWD), is jumped to first
     there and accepts what our table has judged already.
+  - Where firewalld is installed, the bridges go into a zone of their own there, C(anfitrion), that lets pass what our table has judged. A running
+    firewalld reloads once for it.
   - The rules in the kernel are compared in the form in which the kernel tells them, and the jump by its place; a rule that somebody
     changed or flushed comes back.
   - Networks that a task does not name keep their rules, and so do forwards of a network that are not named.
@@ -32,6 +34,7 @@ requirements:
   - nftables and util-linux on the host
 seealso:
   - module: anfitrion.kvm.kvm_firewall_info
+  - module: anfitrion.kvm.kvm_host_firewall
   - module: anfitrion.kvm.kvm_network
 """
 

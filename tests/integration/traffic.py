@@ -2,6 +2,7 @@
 
     traffic.py serve NAME PORT…      answers a TCP connection with "NAME saw ADDRESS"; prints "ready" first
     traffic.py reach ADDRESS PORT    prints what the server said, "refused" or "silent"
+    traffic.py resolve ADDRESS       prints "answered" if there is a server of DNS, or "silent"
     traffic.py echo ADDRESS          answers datagrams until its standard input ends; prints "ready" first
     traffic.py listen INTERFACE      prints at its end who sent frames there, "MAC ip ADDRESS" and "MAC arp ADDRESS"; prints "ready" first
     traffic.py ping ADDRESS          sends one every 20 ms until its standard input ends; prints how many it sent and got back
@@ -42,11 +43,22 @@ def answer(name: str, listener: socket.socket) -> None:
 def reach(address: str, port: str) -> None:
     try:
         with socket.create_connection((address, int(port)), timeout=2) as connection:
-            print(connection.recv(200).decode())
+            print(connection.recv(200).decode(errors="replace").partition("\r")[0])
     except TimeoutError:
         print("silent")
     except OSError:
         print("refused")
+
+
+def resolve(address: str) -> None:
+    with socket.socket(family(address), socket.SOCK_DGRAM) as client:
+        client.settimeout(2)
+        client.connect((address, 53))
+        client.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\tlocalhost\0\0\1\0\1")  # RFC 1035, section 4.1
+        try:
+            print("answered" if client.recv(512).startswith(b"\0\1") else "nonsense")
+        except OSError:
+            print("silent")
 
 
 def echo(address: str) -> None:
@@ -92,4 +104,4 @@ def ping(address: str) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "reach": reach, "echo": echo, "listen": listen, "ping": ping}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "reach": reach, "resolve": resolve, "echo": echo, "listen": listen, "ping": ping}[sys.argv[1]](*sys.argv[2:])

@@ -4,23 +4,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import HEADER, Root
 
 TABLE = ("inet", "anfitrion")  # inet: an isolated guest shall not reach the host by IPv6 either
+CLEAR = f"table {TABLE[0]} {TABLE[1]} {{}}\ndelete table {TABLE[0]} {TABLE[1]}\n"
 LOOPBACK = {"ip": "127.0.0.0/8", "ip6": "::1"}
 NOBODY = {"ip": "224.0.0.0/4, 255.255.255.255", "ip6": "ff00::/8"}  # what is never translated
 
 
-def table_text(networks: list[dict[str, Any]]) -> str:
-    """Return the nft file: the table is replaced in one transaction, a file with an error changes nothing."""
+def table_text(networks: list[dict[str, Any]], ends: Mapping[str, list[str]] = MappingProxyType({})) -> str:
+    """Return the nft file: the table is replaced in one transaction, a file with an error changes nothing.
+
+    ends: rules at the end of a chain, by its name, for what nothing before them has judged.
+    """
     family, name = TABLE
-    chains = [_chain(title, hook, rules(networks)) for title, hook, rules in CHAINS]
+    chains = [_chain(title, hook, [*rules(networks), *ends.get(title, [])]) for title, hook, rules in CHAINS]
     chains += [text for network in networks for text in _own_chains(network)]
     body = "\n".join(chains)
-    return f"{HEADER}table {family} {name} {{}}\ndelete table {family} {name}\ntable {family} {name} {{\n{body}}}\n"
+    return f"{HEADER}{CLEAR}table {family} {name} {{\n{body}}}\n"
 
 
 def _chain(title: str, hook: str, rules: list[str]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import firewall, nft
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import firewall, nft, own_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Output, Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import execute
 
@@ -347,5 +347,5 @@ def test_the_last_network_takes_table_files_and_unit_with_it(net: Net) -> None:
         execute(firewall.plan(net, {"name": name, "state": "absent"}))
         assert not firewall.plan(net, {"name": name, "state": "absent"}).changed
     assert nft.running(net) is None
-    assert not net.exists(firewall.RULES)
-    assert not net.exists(f"/etc/systemd/system/{firewall.UNIT}")
+    assert not net.exists(own_rules.RULES)
+    assert not net.exists(f"/etc/systemd/system/{own_rules.UNIT}")
