@@ -22,7 +22,9 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node import nft
 ROOT = Path(__file__).resolve().parents[2]
 PRIVATE_LIBVIRTD = str(ROOT / "scripts" / "private-libvirtd")
 NETWORKS, STARTED, FORWARDS = (int(os.environ.get(name, default)) for name, default in (("NETWORKS", "40"), ("STARTED", "5"), ("FORWARDS", "200")))
-MOST_FIRST = 3.0  # one task / the same by virsh or nft, which says nothing of what was there
+# One task / the same by virsh or nft, which says nothing of what was there, and a module that does nothing with the same options: Ansible
+# takes longer to hand 2,000 forwards over than nft to load them, whatever a module does with them.
+MOST_FIRST = 3.0
 MOST_SECOND = 1.2  # second run / first run
 
 
@@ -109,7 +111,8 @@ def test_forwards_cost_little_more_than_nft(directory: Path, tmp_path: Path) -> 
 def played(directory: Path, work: Path, module: str, options: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     """Run the task twice after one that warms ansible up; return how long each took and whether it said changed."""
     tasks = [{"name": name, action: given} for name, action, given in (
-        ("warm", "ansible.builtin.ping", {}), ("nothing", "nothing", {}), ("first", module, options), ("second", module, options),
+        ("warm", "ansible.builtin.ping", {}), ("nothing", "nothing", {}), ("passed", "nothing", {"given": options}),
+        ("first", module, options), ("second", module, options),
     )]  # fmt: skip
     (work / "book.yml").write_text(yaml.safe_dump([{"hosts": "target", "gather_facts": False, "tasks": tasks}]))
     host = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
@@ -128,12 +131,13 @@ def played(directory: Path, work: Path, module: str, options: dict[str, Any]) ->
 
 
 def told(what: str, tool: str, limit: float, times: dict[str, tuple[float, bool]]) -> None:
-    nothing, first, second = (times[name][0] for name in ("nothing", "first", "second"))
+    nothing, passed, first, second = (times[name][0] for name in ("nothing", "passed", "first", "second"))
     print(
-        f"\n{what}: {tool} {limit:.2f} s, module that does nothing {nothing:.2f} s, first {first:.2f} s, second {second:.2f} s;"
-        f" first/limit {first / (limit + nothing):.2f} (at most {MOST_FIRST}), second/first {second / first:.2f} (at most {MOST_SECOND})"
+        f"\n{what}: {tool} {limit:.2f} s, module that does nothing {nothing:.2f} s, that is passed the same options {passed:.2f} s,"
+        f" first {first:.2f} s, second {second:.2f} s; first/limit {first / (limit + passed):.2f} (at most {MOST_FIRST}),"
+        f" {first / (limit + nothing):.2f} without the options; second/first {second / first:.2f} (at most {MOST_SECOND})"
     )
     assert times["first"][1]
     assert not times["second"][1]
-    assert first / (limit + nothing) <= MOST_FIRST
+    assert first / (limit + passed) <= MOST_FIRST
     assert second / first <= MOST_SECOND

@@ -63,11 +63,27 @@ def _sources(forward: dict[str, Any]) -> str:
     return f"{family_of(forward['to_address'])} saddr {{ {', '.join(sources)} }} " if sources else ""
 
 
+def _for_all(forward: dict[str, Any]) -> bool:
+    """Return whether a forward leads everybody to its guest: who comes in, guests of the same network, and the host itself."""
+    return not forward.get("sources") and bool(forward.get("hairpin", True)) and bool(forward.get("host_local", True))
+
+
+def _all_forwards(networks: list[dict[str, Any]]) -> list[str]:
+    """Return the rules that hold for what comes in and for what the host sends: once in the kernel, not three times."""
+    return [_dnat(network, forward, "") for network in networks for forward in forwards(network) if _for_all(forward)]
+
+
+def _to_all_forwards(networks: list[dict[str, Any]]) -> list[str]:
+    return ["jump forwards"] if _all_forwards(networks) else []
+
+
 def _prerouting(networks: list[dict[str, Any]]) -> list[str]:
-    rules = []
+    rules = _to_all_forwards(networks)
     for network in networks:
         bridge = network["bridge"]
         for forward in forwards(network):
+            if _for_all(forward):
+                continue
             rules.append(_dnat(network, forward, f'iifname != "{bridge}" {_sources(forward)}'))
             if forward.get("hairpin", True):
                 rules.append(_dnat(network, forward, f'iifname "{bridge}" '))
@@ -75,7 +91,8 @@ def _prerouting(networks: list[dict[str, Any]]) -> list[str]:
 
 
 def _output(networks: list[dict[str, Any]]) -> list[str]:
-    return [_dnat(network, forward, "") for network in networks for forward in forwards(network) if forward.get("host_local", True)]
+    own = [(network, forward) for network in networks for forward in forwards(network) if forward.get("host_local", True) and not _for_all(forward)]
+    return _to_all_forwards(networks) + [_dnat(network, forward, "") for network, forward in own]
 
 
 def _postrouting(networks: list[dict[str, Any]]) -> list[str]:
@@ -114,6 +131,7 @@ def _input(networks: list[dict[str, Any]]) -> list[str]:
 
 
 CHAINS = (
+    ("forwards", "", _all_forwards),
     ("prerouting", "nat hook prerouting priority dstnat", _prerouting),
     ("output", "nat hook output priority -100", _output),
     ("postrouting", "nat hook postrouting priority srcnat", _postrouting),
