@@ -25,6 +25,7 @@ LISTED = "/run/anfitrion-firewall.listed"
 STATE = f"{WAITING}/state.json"
 BEFORE = f"{WAITING}/before.nft"
 AFTER = f"{WAITING}/after.nft"
+LISTED_AFTER = f"{WAITING}/after.listed"  # LISTED may be that of older rules by then, if a unit of ours has loaded them anew
 UNIT = "anfitrion-firewall-rollback"
 GRACE = 10  # seconds that the way back may take; whoever is later finds that its timer is dead
 
@@ -115,6 +116,15 @@ def arm(root: Root, token: str, seconds: int, deny: dict[str, Any], after: str) 
     """Return the part that arms the way back to what the kernel has now; it comes before that which loads C(after)."""
     sentence = f"have the rules from before come back in {seconds} s unless these are confirmed"
     return Part(steps=(Step(sentence, partial(_arm, root, token, seconds, deny, after), partial(end, root)),))
+
+
+def note(root: Root) -> Part:
+    """Return the part that notes what the kernel lists of the rules that wait; it comes after that which loads them."""
+    return Part(steps=(Step("note what the kernel lists of them", partial(_note, root)),))
+
+
+def _note(root: Root) -> None:
+    root.place(LISTED_AFTER, root.text(LISTED) or "", 0o600)
 
 
 def _arm(root: Root, token: str, seconds: int, deny: dict[str, Any], after: str) -> None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import _sysctl, dead_man, firewalld, iptables, nft, own_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE, Part
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
@@ -32,6 +34,8 @@ def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     check(after)
     iptables.refuse_nftables_back_end(root, after)
     changes = _network_changes(before.networks.get(wanted["name"], {}), rules.networks.get(wanted["name"], {}))
+    if changes and wanted["name"] in rules.networks:
+        _refuse_cut(root, rules.networks[wanted["name"]])
     text = own_rules.text_of(root, rules)
     parts = [*_forwarding(root, rules.networks), dead_man.left_over(root), own_rules.running(root, text, changes)]
     parts += [iptables.part(root, after, family) for family in ("ip", "ip6")]
@@ -55,6 +59,15 @@ def merged(before: dict[str, dict[str, Any]], wanted: dict[str, Any]) -> dict[st
         network["forwards"] = [forwards[name] for name in sorted(forwards)]
         after[wanted["name"]] = network
     return {name: after[name] for name in sorted(after)}
+
+
+def _refuse_cut(root: Root, network: dict[str, Any]) -> None:
+    """Raise KvmError for rules that keep the guest from the host by which Ansible is connected now: there is no timed way back here."""
+    now = dead_man.connection(root)
+    inside = now and any(ipaddress.ip_address(now.client) in ipaddress.ip_network(subnet) for _family, subnet in nft.subnets(network))
+    access = nft.access(network)
+    if now and inside and access != "open":
+        raise KvmError(f"host: {access} would let no new connection of SSH in from {now.client}, which Ansible is using now; give host: open")
 
 
 def _network_changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:

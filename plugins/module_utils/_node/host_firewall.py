@@ -49,7 +49,8 @@ def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     if not wanted.get("cut_allowed"):
         _refuse_cut(root, after.deny)
     token, seconds = secrets.token_hex(8), wanted.get("rollback_after", ROLLBACK_AFTER)
-    return own_rules.joined_once(SUBJECT, [dead_man.arm(root, token, seconds, after.deny, text), live], **_to_confirm(root, token, seconds))
+    parts = [dead_man.arm(root, token, seconds, after.deny, text), live, dead_man.note(root)]
+    return own_rules.joined_once(SUBJECT, parts, **_to_confirm(root, token, seconds))
 
 
 def _to_confirm(root: Root, token: str, seconds: int) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _confirmation(root: Root, wanted: dict[str, Any], before: own_rules.Rules, w
     after = replace(before, deny=waiting.deny, confirmed=token)
     text = own_rules.text_of(root, after)
     changes = _changes(before.deny or {}, waiting.deny)
-    live = own_rules.running(root, text, [], dead_man.AFTER)
+    live = own_rules.running(root, text, [], dead_man.AFTER, dead_man.LISTED_AFTER)
     won = Part(steps=(Step("disarm the way back", partial(dead_man.take, root, token)),))  # last: if it came first, all is undone
     return own_rules.joined_once(SUBJECT, [live, *own_rules.persisted(root, after, text, changes), won])
 

@@ -122,12 +122,13 @@ def _forward(networks: list[dict[str, Any]]) -> list[str]:
     return rules
 
 
-def _access(network: dict[str, Any]) -> str:
+def access(network: dict[str, Any]) -> str:
+    """Return what guests of a network reach of the host: open, services or closed."""
     return str(network.get("host") or ("services" if network["mode"] == "isolated" else "open"))
 
 
 def _input(networks: list[dict[str, Any]]) -> list[str]:
-    return [f'iifname "{network["bridge"]}" jump host_{network["bridge"]}' for network in networks if _access(network) != "open"]
+    return [f'iifname "{network["bridge"]}" jump host_{network["bridge"]}' for network in networks if access(network) != "open"]
 
 
 CHAINS = (
@@ -148,8 +149,8 @@ def _own_chains(network: dict[str, Any]) -> list[str]:
     chains = [_chain(f"by_{network['bridge']}", "", _by_forwards(network))]
     if network["mode"] != "libvirt":
         chains += [_chain(f"to_{network['bridge']}", "", _into(network)), _chain(f"from_{network['bridge']}", "", _out_of(network))]
-    if _access(network) != "open":
-        services = (*SERVICES, NEIGHBOURS) if _access(network) == "services" else ()
+    if access(network) != "open":
+        services = (*SERVICES, NEIGHBOURS) if access(network) == "services" else ()
         chains.append(_chain(f"host_{network['bridge']}", "", ["ct state established,related accept", *services, "reject"]))
     return chains
 

@@ -111,17 +111,17 @@ def persisted(root: Root, rules: Rules, text: str | None, changes: Iterable[Chan
     return [*parts, _watching(root, rules.some)]
 
 
-def running(root: Root, text: str | None, changes: Iterable[Change], loaded: str = RULES) -> Part:
+def running(root: Root, text: str | None, changes: Iterable[Change], loaded: str = RULES, listed: str = LISTED) -> Part:
     """Return what it takes that the kernel has the rules: one transaction, and the one before as the way back.
 
-    What the kernel listed when it was given the rules of our file (C(loaded)) is kept, so nothing has to be parsed to compare.
+    What the kernel listed when it was given the rules of our file (C(loaded)) is kept (C(listed)), so nothing has to be parsed to compare.
     """
     now = nft.running(root)
     if now is None and text is None:
         return Part()
     # what nobody confirmed and nobody took back is in the kernel still
     left_over = loaded == RULES and root.exists(dead_man.WAITING)
-    if now is not None and text is not None and not left_over and text == root.text(loaded) and now == root.text(LISTED):
+    if now is not None and text is not None and not left_over and text == root.text(loaded) and now == root.text(listed):
         return Part()
     told = tuple(changes) or (Change("rules", "not as declared" if now else None, "as declared" if text else None, LIVE),)
     step = Step("load the packet rules", partial(load, root, text or nft.CLEAR), partial(load, root, nft.CLEAR + (now or "")))

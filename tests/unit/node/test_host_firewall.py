@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import dead_man, deny, host_firewall
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import dead_man, deny, firewall, host_firewall
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 
 DENY: dict[str, Any] = {"deny": ["forward", "input"], "allow": [], "through": []}
@@ -153,3 +153,13 @@ def test_a_port_that_is_not_named_stays_and_one_that_is_absent_goes() -> None:
     assert after == {**DENY, "allow": [{"name": "a", "port": "1"}, {"name": "c", "port": "3"}]}
     with pytest.raises(KvmError, match=r"allow\[d\].port"):
         host_firewall.merged(before, {"allow": [{"name": "d"}]})
+
+
+def test_rules_that_keep_the_guest_from_the_host_by_which_ansible_came_are_refused(root: Root) -> None:
+    network = {"name": "lan", "bridge": "br0", "subnet": "192.0.2.0/24", "mode": "routed", "host": "closed"}
+    come_by(root, "192.0.2.7 51000 192.0.2.1 22")
+    with pytest.raises(KvmError, match="host: closed would let no new connection of SSH in"):
+        firewall.plan(root, network)
+    firewall._refuse_cut(root, {**network, "host": "open"})
+    come_by(root, "192.0.3.7 51000 192.0.2.1 22")
+    firewall._refuse_cut(root, network)
