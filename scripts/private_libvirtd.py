@@ -10,6 +10,10 @@ when it is killed, so `stop` leaves no process and no mount behind.
     private-libvirtd exec /tmp/lab -- virsh list       # inside the namespaces qemu:///system is this daemon
     private-libvirtd stop /tmp/lab
 
+With --root the daemon is that of another root file system, for example of another release (scripts/debian_root.py): its /usr, /etc and
+/var take the place of the machine's in the namespaces, read-only, and everything else is the machine's, so that checkout, temporary
+files and a Python that is not the distribution's are there at their own paths.
+
 Python 3.9, standard library, util-linux, libvirt's packages; root.
 """
 
@@ -32,6 +36,7 @@ from typing import Any, Optional
 
 # Where libvirt keeps its things <- the part of DIR that takes its place.
 PRIVATE = {"/etc/libvirt": "etc", "/var/lib/libvirt": "lib", "/var/cache/libvirt": "cache", "/var/log/libvirt": "log", "/run": "run"}
+OF_A_ROOT = ("/usr", "/etc", "/var")
 CAPABILITIES = "/var/cache/libvirt/qemu/capabilities"
 QEMU_USER = "libvirt-qemu"
 LONGEST_SOCKET_PATH = 107  # sun_path of unix(7), without its NUL
@@ -84,8 +89,9 @@ def parse_arguments() -> argparse.Namespace:
     start.add_argument("--net", choices=("private", "host"), default="host", help="the machine's network or one of its own (default: host)")
     start.add_argument("--read-only-root", action="store_true", help="nothing outside DIR and --writable can be written")
     start.add_argument("--writable", action="append", default=[], type=Path, metavar="PATH", help="stays writable below a read-only root")
+    start.add_argument("--root", type=Path, metavar="ROOT", help="a root file system whose libvirt and programs it is, instead of the machine's")
     start.add_argument("--address-space", type=int, metavar="MIB", help="limit of the daemon and of each guest's process")
-    start.add_argument("--cache", type=Path, default=default_cache(), metavar="PATH", help="QEMU capabilities, shared by all (default: %(default)s)")
+    start.add_argument("--cache", type=Path, metavar="PATH", help="QEMU capabilities, shared by all of one root (default: in the cache directory)")
     start.set_defaults(action=run_start)
 
     stop = actions.add_parser("stop", help="kill the daemon and all its guests; no error if it is not running")
@@ -96,17 +102,21 @@ def parse_arguments() -> argparse.Namespace:
     uri.set_defaults(action=lambda arguments: print(uri_of(arguments.dir)))
     execute = actions.add_parser("exec", help="run a command inside the namespaces, in the current directory")
     execute.set_defaults(action=run_exec)
+    enter = actions.add_parser("_enter")
+    enter.set_defaults(action=lambda arguments: run_enter(arguments.dir))
     init = actions.add_parser("_init")
     init.set_defaults(action=lambda arguments: run_init(arguments.dir))
 
-    for each in (start, stop, status, uri, execute, init):
+    for each in (start, stop, status, uri, execute, enter, init):
         each.add_argument("dir", type=lambda text: Path(text).absolute(), metavar="DIR")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     return parser.parse_args()
 
 
-def default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "anfitrion.kvm" / "libvirt"
+def default_cache(root: Optional[Path]) -> Path:
+    """Return where a root's QEMU capabilities are kept; those of one libvirt are of no use to another."""
+    name = f"libvirt-{root.name}" if root else "libvirt"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "anfitrion.kvm" / name
 
 
 # Outside the namespaces ----------------------------------------------------------------------------------------
@@ -114,7 +124,7 @@ def default_cache() -> Path:
 
 def run_start(arguments: argparse.Namespace) -> None:
     directory: Path = arguments.dir
-    require_root_and_programs()
+    require_root_and_programs(arguments.root)
     if len(os.fsencode(socket_of(directory))) > LONGEST_SOCKET_PATH:
         raise Failure(f"{socket_of(directory)} is longer than {LONGEST_SOCKET_PATH} bytes, the most a socket's path can have; use a shorter DIR")
     directory.mkdir(parents=True, exist_ok=True)
@@ -166,14 +176,16 @@ def run_exec(arguments: argparse.Namespace) -> None:
     os.execvp("nsenter", ["nsenter", f"--target={init}", "--mount", "--pid", "--net", "--", "env", f"--chdir={os.getcwd()}", *command])
 
 
-def require_root_and_programs() -> None:
+def require_root_and_programs(root: Optional[Path]) -> None:
     if os.geteuid() != 0:
         raise Failure("namespaces need root")
-    missing = [
-        name for name in ("libvirtd", "virsh", "unshare", "nsenter", "mount", "prlimit", "ip") if shutil.which(name, path=search_path()) is None
-    ]
-    if missing:
-        raise Failure(f"not installed: {', '.join(missing)}; see scripts/install-packages")
+    outside = [name for name in ("virsh", "unshare", "nsenter", "mount", "umount") if shutil.which(name, path=search_path()) is None]
+    places = os.pathsep.join(f"{root}/usr/{part}" for part in ("sbin", "bin")) if root else search_path()
+    inside = [name for name in ("libvirtd", "mount", "prlimit", "ip", "python3") if shutil.which(name, path=places) is None]
+    if outside or (inside and not root):
+        raise Failure(f"not installed: {', '.join(dict.fromkeys(outside + inside))}; see scripts/install-packages")
+    if inside:
+        raise Failure(f"{root} has no {', '.join(inside)}; scripts/debian_root.py makes a root that has")
 
 
 def search_path() -> str:
@@ -187,7 +199,8 @@ def options_from(arguments: argparse.Namespace) -> dict[str, Any]:
         "read_only_root": arguments.read_only_root,
         "writable": sorted(str(path.absolute()) for path in arguments.writable),
         "address_space_mib": arguments.address_space,
-        "cache": str(arguments.cache.absolute()),
+        "cache": str((arguments.cache or default_cache(arguments.root)).absolute()),
+        "root": str(arguments.root.absolute()) if arguments.root else None,
     }
 
 
@@ -213,13 +226,14 @@ def prepare(directory: Path, options: dict[str, Any]) -> None:
     empty(directory / "run")
     for place in ("lock", "libvirt"):
         (directory / "run" / place).mkdir()
-    for path in (directory / "cache" / "qemu" / "capabilities", Path(options["cache"]), *map(Path, PRIVATE)):
+    root = options["root"] or ""
+    for path in (directory / "cache" / "qemu" / "capabilities", Path(options["cache"]), *(Path(root + place) for place in PRIVATE)):
         path.mkdir(parents=True, exist_ok=True)
     (directory / "etc" / "libvirtd.conf").write_text(LIBVIRTD_CONF)
     (directory / "etc" / "qemu.conf").write_text(QEMU_CONF)
     # Debian's libvirtd looks up its compiled-in user, which only libvirt-daemon-system makes, before it reads qemu.conf.
-    (directory / "passwd").write_text(with_account(Path("/etc/passwd"), QEMU_USER, f"{QEMU_USER}:x:64055:64055::/:/usr/sbin/nologin"))
-    (directory / "group").write_text(with_account(Path("/etc/group"), QEMU_USER, f"{QEMU_USER}:x:64055:"))
+    (directory / "passwd").write_text(with_account(Path(f"{root}/etc/passwd"), QEMU_USER, f"{QEMU_USER}:x:64055:64055::/:/usr/sbin/nologin"))
+    (directory / "group").write_text(with_account(Path(f"{root}/etc/group"), QEMU_USER, f"{QEMU_USER}:x:64055:"))
     (directory / "options.json").write_text(json.dumps(options))
     (directory / "init.json").unlink(missing_ok=True)
 
@@ -240,7 +254,8 @@ def with_account(table: Path, name: str, entry: str) -> str:
 
 def spawn_init(directory: Path, options: dict[str, Any]) -> subprocess.Popen[bytes]:
     network = ["--net"] if options["net"] == "private" else []
-    command = ["unshare", "--mount", "--pid", "--fork", *network, "--", sys.executable, os.path.abspath(__file__), "_init", str(directory)]
+    first = "_enter" if options["root"] else "_init"
+    command = ["unshare", "--mount", "--pid", "--fork", *network, "--", sys.executable, os.path.abspath(__file__), first, str(directory)]
     with open(directory / "log" / "init.log", "ab") as log:
         return subprocess.Popen(
             command,
@@ -308,6 +323,18 @@ def daemon_below(init: int) -> Optional[int]:
 # Inside the namespaces, as process 1 -----------------------------------------------------------------------------
 
 
+def run_enter(directory: Path) -> None:
+    """Put the other root in place of the machine's, and go on under its Python: this one has lost its library."""
+    root = json.loads((directory / "options.json").read_text())["root"]
+    for place in OF_A_ROOT:
+        for target in reversed([target for target in mount_points() if target.startswith(f"{place}/")]):
+            call("umount", "--lazy", target)
+    for place in OF_A_ROOT:
+        call("mount", "--bind", root + place, place)
+        call("mount", "-o", "remount,bind,ro", place)
+    os.execv("/usr/bin/python3", ["/usr/bin/python3", os.path.abspath(__file__), "_init", str(directory)])
+
+
 def run_init(directory: Path) -> None:
     options = json.loads((directory / "options.json").read_text())
     # /proc is still the machine's, so this is the pid that the outside knows.
@@ -342,13 +369,17 @@ def mount_everything(directory: Path, options: dict[str, Any]) -> None:
 def make_root_read_only(directory: Path, options: dict[str, Any]) -> None:
     """Remount every file system read-only but the kernel's own and the writable places."""
     writable = [str(directory), options["cache"], *options["writable"], *PRIVATE, "/proc", "/sys", "/dev"]
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        target = line.split()[4].encode().decode("unicode_escape")
+    for target in mount_points():
         if not any(target == place or target.startswith(place + "/") for place in writable):
             call("mount", "-o", "remount,bind,ro", target)
     # The machine's KSM and huge pages are not the namespace's.
     call("mount", "--bind", "/sys/kernel/mm", "/sys/kernel/mm")
     call("mount", "-o", "remount,bind,ro", "/sys/kernel/mm")
+
+
+def mount_points() -> list[str]:
+    """Return where something is mounted, in the order in which it was."""
+    return [line.split()[4].encode().decode("unicode_escape") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
 def call(*command: str) -> None:

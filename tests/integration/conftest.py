@@ -7,6 +7,7 @@
 The daemon is a private one (scripts/private-libvirtd) in a network of its own, below a read-only root: a test can write to its
 `tmp_path` and to the daemon's own directories, and nowhere else. Playbooks run inside those namespaces, where `qemu:///system` is that
 daemon; ansible comes from the environment that runs pytest, the modules run under the distribution's Python.
+ANFITRION_ROOT=debian13 makes it the daemon of that release, and the distribution's Python too (scripts/debian_root.py).
 `test:///…` URIs work there too and need no daemon.
 
 This file reads nothing of the collection: what it reports is what a user would see.
@@ -14,8 +15,10 @@ This file reads nothing of the collection: what it reports is what a user would 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,6 +33,7 @@ from guest_os import GuestOS, start_linux
 
 ROOT = Path(__file__).resolve().parents[2]
 PRIVATE_LIBVIRTD = str(ROOT / "scripts" / "private-libvirtd")
+RELEASE = os.environ.get("ANFITRION_ROOT", "")  # of another root than the machine's
 ADDRESS_SPACE_MIB = 8192  # of libvirtd and of each guest: a runaway allocation fails there, not on the machine
 INVENTORY = {"all": {"hosts": {"target": {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}}}}
 
@@ -71,6 +75,13 @@ class Libvirtd:
         status = json.loads(subprocess.check_output([PRIVATE_LIBVIRTD, "status", str(self.directory)]))
         return int(status["daemon"] or 0)
 
+    def corpus(self, kind: str) -> str:
+        """The directory with the documents of a kind in the tests of this daemon's libvirt."""
+        asked = '. /etc/os-release; echo "$VERSION_CODENAME"; dpkg-query -W -f "\\${source:Upstream-Version}" libvirt0'
+        codename, version = self.run("sh", "-ec", asked).stdout.split()
+        command = [sys.executable, str(ROOT / "scripts" / "libvirt_corpus.py"), "--kind", kind, "--version", version, "--codename", codename]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+
     def state(self) -> dict[str, str]:
         """All that the daemon keeps about its objects, persistent and live, by file; equal before and after what must not touch anything."""
         places = [self.directory / "etc", self.directory / "run" / "libvirt"]
@@ -79,10 +90,21 @@ class Libvirtd:
         return {str(path.relative_to(self.directory)): path.read_text() for path in sorted(files)} | {str(path): "autostart" for path in links}
 
 
+@functools.cache
+def root_options() -> list[str]:
+    """What gives the daemon the root file system that is asked for, which is made if it is not there."""
+    if not RELEASE:
+        return []
+    if Path(sys.base_prefix).is_relative_to("/usr"):
+        pytest.exit(f"{sys.executable} is the distribution's Python, which another root does not have; ANFITRION_ROOT needs one of another prefix")
+    command = ["/usr/bin/python3", str(ROOT / "scripts" / "debian_root.py"), "--release", RELEASE.removeprefix("debian")]
+    return ["--root", subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()]
+
+
 @contextmanager
 def started(directory: Path, scratch: Path) -> Iterator[Libvirtd]:
     """A daemon that keeps its things in DIRECTORY; what runs with it can write below SCRATCH."""
-    options = ["--net", "private", "--read-only-root", "--writable", str(scratch), "--address-space", str(ADDRESS_SPACE_MIB)]
+    options = ["--net", "private", "--read-only-root", "--writable", str(scratch), "--address-space", str(ADDRESS_SPACE_MIB), *root_options()]
     subprocess.run([PRIVATE_LIBVIRTD, "start", str(directory), *options], check=True, stdout=subprocess.DEVNULL)
     try:
         status = json.loads(subprocess.check_output([PRIVATE_LIBVIRTD, "status", str(directory)]))

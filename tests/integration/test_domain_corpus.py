@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,7 @@ EXCEPTIONS = {
 @pytest.mark.row("S11")
 @pytest.mark.row("S13")
 def test_every_guest_of_libvirts_own_tests_is_unchanged_as_told_and_when_given_twice(mortal_libvirtd: Any, tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPTS / "libvirt_corpus.py")]
-    directory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    directory = mortal_libvirtd.corpus("domain")
     # Of the environment only ansible itself: its libraries are for another Python than the distribution's.
     (tmp_path / "ansible").symlink_to(Path(ansible.__file__).parent)
     path = f"PYTHONPATH={ROOT / '.ansible' / 'collections'}:{tmp_path}:{SCRIPTS}"

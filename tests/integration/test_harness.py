@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
@@ -37,6 +39,17 @@ def test_a_guest_runs_on_a_network_with_nat_in_the_private_namespaces(libvirtd: 
     libvirtd.run("virsh", "destroy", fresh_name)
     libvirtd.run("virsh", "net-destroy", fresh_name)
     assert libvirtd.state() == before
+
+
+def test_the_daemon_and_the_python_of_the_modules_are_those_of_the_release_that_is_asked_for(play: Callable[..., Any], libvirtd: Any) -> None:
+    release = '. /etc/os-release; echo "$ID$VERSION_ID"'
+    here = subprocess.check_output(["sh", "-c", release], text=True).strip()
+    argv = ["{{ ansible_python_interpreter }}", "-c", "import sys, libvirt; print(libvirt.getVersion(), libvirt.open('qemu:///system').getLibVersion())"]
+    tasks = [{"name": "Ask", "ansible.builtin.command": {"argv": one}} for one in (["sh", "-c", release], argv)]
+    asked, versions = (task.result["stdout"] for task in play(tasks).succeeded().tasks)
+    assert asked == os.environ.get("ANFITRION_ROOT", here)
+    client, daemon = versions.split()
+    assert client == daemon
 
 
 def test_nothing_outside_the_scratch_directory_can_be_written(libvirtd: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.row("P05")
 def test_every_network_of_libvirts_own_tests_is_unchanged_at_the_second_run_and_comes_back_as_told(libvirtd: Any, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "libvirt_corpus.py"), "--kind", "network"]
-    directory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    directory = libvirtd.corpus("network")
     script = str(Path(__file__).with_name("network_corpus.py"))
     # Of the environment only ansible itself: its libraries are for another Python than the distribution's.
     (tmp_path / "ansible").symlink_to(Path(ansible.__file__).parent)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 RULE = '<rule action="drop" direction="out" priority="400"><tcp dstportstart="{port}"/></rule>'
 
 
@@ -63,8 +60,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(play: Any, libvirtd: Any,
 
 @pytest.mark.row("P08")
 def test_every_filter_of_libvirts_own_tests_is_unchanged_at_the_second_run(play: Any, libvirtd: Any) -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "libvirt_corpus.py"), "--kind", "nwfilter"]
-    directory = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    directory = Path(libvirtd.corpus("nwfilter"))
     entries = [{"name": "clean-traffic", "xml": '<filter name="clean-traffic" chain="root"/>'}]  # some refer to it
     for file in sorted(directory.rglob("*.xml")):
         name = f"corpus-{len(entries)}"
