@@ -86,6 +86,7 @@ class ObjectName(Codec):
     """The name of a libvirt object: it becomes a file name, and part of command lines and logs."""
 
     longest: int = 200
+    wrong: str = "/;|&$`<>\"'\\*?"
 
     def normal(self, value: Any) -> str:
         text = str(super().normal(value))
@@ -97,7 +98,7 @@ class ObjectName(Codec):
             raise ValueError("leading or trailing blank")
         if len(text.encode()) > self.longest:
             raise ValueError(f"longer than {self.longest} bytes")
-        wrong = re.search(r"[/;|&$`<>\"'\\*?]", text)
+        wrong = re.search(f"[{re.escape(self.wrong)}]", text)
         if wrong:
             raise ValueError(f'"{wrong.group()}" is not allowed')
         return text
@@ -497,6 +498,7 @@ class Mode(Codec):
 TEXT = Text()
 PROSE = Prose()
 NAME = ObjectName()
+NAME_OF_OTHERS = ObjectName(wrong="/")  # of an object that is referred to: whoever made it, libvirt took the name
 INTEGER = Integer()
 YES_NO = Flag()
 ON_OFF = Flag(true="on", false="off")

@@ -57,16 +57,17 @@ class Embedded:
         (Path(root) / "etc" / "qemu.conf").write_text('user = "+0"\ngroup = "+0"\n', encoding="ascii")
         shutil.copytree(oracle.CAPABILITIES, Path(root) / "cache" / "qemu" / "capabilities")
         command = [sys.executable, __file__, "--embedded", f"qemu:///embed?root={root}"]
+        self.root = root
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def read_back(self, _uri: str, document: str) -> str:
         assert self.child.stdin
         assert self.child.stdout
-        print(json.dumps(document), file=self.child.stdin, flush=True)
+        print(json.dumps(oracle.placed(document, self.root)), file=self.child.stdin, flush=True)
         text, refusal = json.loads(self.child.stdout.readline())
         if refusal:
             raise KvmError(f"xml: libvirt refuses it: {refusal}")
-        return str(text)
+        return oracle.taken_back(text, self.root)
 
 
 def embedded(uri: str) -> None:

@@ -61,9 +61,11 @@ def test_what_cannot_be_is_refused_and_changes_nothing(play: Any, libvirtd: Any,
 @pytest.mark.row("P08")
 def test_every_filter_of_libvirts_own_tests_is_unchanged_at_the_second_run(play: Any, libvirtd: Any) -> None:
     directory = Path(libvirtd.corpus("nwfilter"))
+    invalid: list[str] = []  # by the schema; libvirt takes some of them, and drops what it does not know
     entries = [{"name": "clean-traffic", "xml": '<filter name="clean-traffic" chain="root"/>'}]  # some refer to it
     for file in sorted(directory.rglob("*.xml")):
         name = f"corpus-{len(entries)}"
+        invalid += [name] if file.stem.endswith("-invalid") else []
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "<uuid>" not in line]
         text = "\n".join(lines)
         start = text.index("<filter")
@@ -74,7 +76,9 @@ def test_every_filter_of_libvirts_own_tests_is_unchanged_at_the_second_run(play:
     taken = [entry for entry, result in zip(entries, first.result["results"]) if not result.get("failed")]
     refused = {entry["name"]: result["msg"] for entry, result in zip(entries, first.result["results"]) if result.get("failed")}
     print(len(taken), "taken;", refused)
-    assert not [text for text in refused.values() if "libvirt refused" not in text and "does not exist on this host" not in text]
+    dropped = [name for name, text in refused.items() if "the host did not keep what it was given" in text]
+    assert set(dropped) <= set(invalid), refused
+    assert not [text for name, text in refused.items() if name not in dropped and "libvirt refused" not in text and "does not exist on this host" not in text]
     assert len(taken) >= 98
     again = play(nwfilter(nwfilters=taken))
     assert not again.only.changed, [result for result in again.only.result["results"] if result["changed"]]

@@ -119,6 +119,7 @@ def test_a_pci_address_survives_its_attributes(address: str) -> None:
         (c.MODE, ["0711", "711"]),
         (c.INTEGER, [16, "16", "0x10"]),
         (c.TEXT, ["a b", " a b "]),
+        (c.NAME_OF_OTHERS, ["nat;one"]),
     ],
 )
 def test_spellings_of_the_same_value_have_one_normal_form(codec: c.Codec, spellings: list[Any]) -> None:
@@ -140,6 +141,7 @@ def test_spellings_of_the_same_value_have_one_normal_form(codec: c.Codec, spelli
         (c.NAME, "a/b", '"/" is not allowed'),
         (c.NAME, "$(x)", '"$" is not allowed'),
         (c.NAME, "a\nb", "control characters are not allowed"),
+        (c.NAME_OF_OTHERS, "a/b", '"/" is not allowed'),
         (c.INTEGER, "x", "not a whole number"),
         (c.INTEGER, 1.5, "not a whole number"),
         (c.INTEGER, -1, "not in 0..2147483647"),

@@ -62,6 +62,13 @@ def test_a_stated_mac_address_is_given_to_no_other_interface() -> None:
     assert text.count("52:54:00:00:00:02") == 1
 
 
+def test_a_mac_address_of_zeros_is_that_which_libvirt_made_in_its_place() -> None:
+    given = "<domain><devices><interface type='network'><mac address='00:00:00:00:00:00'/><source network='a'/></interface></devices></domain>"
+    current = _xml.parse(given.replace("00:00:00:00:00:00", "52:54:00:00:00:07"))
+    assert same(_xml.text_of(fragment.replaced(_xml.parse(given), current)), _xml.text_of(current))
+    assert same(_xml.text_of(fragment.replaced(_xml.parse(given), _xml.parse(given))), given)  # older libvirt keeps it
+
+
 def test_another_machine_than_the_alias_of_the_present_one_is_kept() -> None:
     assert 'machine="pc"' in replaced("<domain><os><type machine='pc'>hvm</type></os></domain>")
 

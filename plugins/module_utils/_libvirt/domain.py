@@ -230,7 +230,7 @@ def _target_of_xml(
     _fields.write(TABLE.rows, target, wanted, purge)
     if current is None and not whole:
         finish(target, wanted)
-    after = fragment.without_own_sockets(_xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target))))
+    after = _xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target)))
     if current is not None and _xml.canonical(after) == _xml.canonical(_without_security(current, after)):
         return target, after, []
     fragment.conceal_made(after, target)

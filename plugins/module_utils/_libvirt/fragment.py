@@ -12,7 +12,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Diffe
 # What libvirt makes anew at each define that does not state it (class G of what libvirt rewrites).
 GENERATED = ("uuid", "genid")
 MADE = "made by libvirt"
-CHANNELS = "/var/lib/libvirt/qemu/channel/"
+NO_MAC = "00:00:00:00:00:00"  # newer libvirt makes one in its place
 
 
 def replaced(given: Any, current: Any | None) -> Any:
@@ -37,20 +37,13 @@ def replaced(given: Any, current: Any | None) -> Any:
     stated = {_xml.get(nic, "mac/@address")[0] for nic in _xml.find_all(tree, "devices/interface")}
     free = [nic for nic in macs if _xml.get(nic, "mac/@address")[0] not in stated]
     for nic in _xml.find_all(tree, "devices/interface"):
+        if _xml.get(nic, "mac/@address")[0] == NO_MAC and NO_MAC not in (_xml.get(old, "mac/@address")[0] for old in macs):
+            _xml.clear(nic, "mac/@address")
         if _xml.get(nic, "mac/@address")[0] is None:
             twin = next((old for old in free if _contains(old, nic)), None)
             if twin is not None:
                 free.remove(twin)
                 _xml.put(nic, "mac/@address", str(_xml.get(twin, "mac/@address")[0]))
-    return tree
-
-
-def without_own_sockets(tree: Any) -> Any:
-    """Return what the embedded driver made of a document as a daemon would: one that sees a socket of its own choice drops it."""
-    for channel in _xml.find_all(tree, "devices/channel[@type='unix']"):
-        path, name = _xml.get(channel, "source/@path")[0] or "", _xml.get(channel, "target/@name")[0] or ""
-        if name and path.startswith(CHANNELS) and path.endswith(name):
-            channel.remove(_xml.find(channel, "source"))
     return tree
 
 

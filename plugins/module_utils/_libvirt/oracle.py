@@ -41,6 +41,24 @@ os._exit(0)
 """
 
 
+# The driver drops paths of its own making from a definition, each version by its own rule: these are its own below a root.
+OWN_PLACES = (("/var/lib/libvirt/qemu/", "/lib/qemu/"), ("/run/libvirt/qemu/", "/run/qemu/"))
+
+
+def placed(document: str, root: str) -> str:
+    """Return a document with the daemon's own directories as they are below a root."""
+    for own, below in OWN_PLACES:
+        document = document.replace(own, root + below)
+    return document
+
+
+def taken_back(document: str, root: str) -> str:
+    """Return a document from below a root with the directories that the daemon has."""
+    for own, below in OWN_PLACES:
+        document = document.replace(root + below, own)
+    return document
+
+
 def read_back(uri: str, document: str) -> str:
     """Return the definition that libvirt would print for a domain document that it was given.
 
@@ -57,7 +75,7 @@ def read_back(uri: str, document: str) -> str:
         target = uri.split("?", 1)[0] if uri.startswith("test:") else f"qemu:///embed?root={root}"
         # run_command is AnsibleModule's, which only _run.py knows; and the child must end within a time.
         child = subprocess.run(  # pylint: disable=ansible-bad-function
-            [sys.executable, "-c", CHILD, target], input=document, capture_output=True, text=True, timeout=DEADLINE_S,
+            [sys.executable, "-c", CHILD, target], input=placed(document, root), capture_output=True, text=True, timeout=DEADLINE_S,
             check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
@@ -68,4 +86,4 @@ def read_back(uri: str, document: str) -> str:
         raise KvmError(f"xml: libvirt refuses it: {(child.stderr.strip().splitlines() or ['no reason given'])[-1]}")
     if child.returncode:
         raise KvmError(f"xml: libvirt's parser crashed on it (exit {child.returncode}); {child.stderr.strip()[-200:]}")
-    return child.stdout
+    return taken_back(child.stdout, root)

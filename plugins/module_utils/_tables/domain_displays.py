@@ -21,7 +21,7 @@ COMPRESSION = c.Choice(words=("auto", "never", "always"))
 
 GRAPHICS: tuple[Row, ...] = (
     Field("autoport", "@autoport", c.SAID_YES_NO, "Whether libvirt picks the port."),
-    Field("listen_network", "listen[@type='network']/@network", c.NAME, "The libvirt network at whose address it listens."),
+    Field("listen_network", "listen[@type='network']/@network", c.NAME_OF_OTHERS, "The libvirt network at whose address it listens."),
     Field("listen_socket", "listen[@type='socket']/@socket", c.PATH, "Socket on which it listens."),
     Field("tls_port", "@tlsPort", c.Integer(low=-1, high=65535), "Port of SPICE with TLS; V(-1) for one that libvirt picks.",
           expanded="libvirt fills in the port that it picked"),

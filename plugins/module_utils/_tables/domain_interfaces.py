@@ -32,7 +32,7 @@ def _limit(name: str, doc: str, *more: Row) -> Section:
 
 
 MORE: tuple[Row, ...] = (
-    Field("portgroup", "source/@portgroup", c.NAME, "Port group of O(interfaces[].network)."),
+    Field("portgroup", "source/@portgroup", c.NAME_OF_OTHERS, "Port group of O(interfaces[].network)."),
     Section("direct", ".", "An interface of the host, by macvtap.", (
         Field("dev", "source/@dev", c.INTERFACE, "Interface of the host.", implies=DIRECT),
         Field("mode", "source/@mode", c.Choice(words=("vepa", "bridge", "private", "passthrough")), "How it is shared.", implies=DIRECT),
@@ -46,7 +46,7 @@ MORE: tuple[Row, ...] = (
         )),
     )),
     Field("vdpa", "source/@dev", c.PATH, "Device of a vDPA interface, V(/dev/vhost-vdpa-0).", implies=(("@type", "vdpa"),)),
-    Field("internal", "source/@name", c.NAME, "Name of an internal network.", implies=(("@type", "internal"),)),
+    Field("internal", "source/@name", c.NAME_OF_OTHERS, "Name of an internal network.", implies=(("@type", "internal"),)),
     _socket("mcast", "A multicast group that guests share."),
     _socket("server", "A TCP port that another guest connects to."),
     _socket("client", "A TCP port that another guest has."),
