@@ -81,19 +81,20 @@ def files(wish: Wish) -> dict[str, str]:
     delay = [f"forward-delay={wish.forward_delay_s}"] if wish.forward_delay_s is not None else []
     bridge = ("bridge", [f"mac-address={wish.mac.upper()}", f"stp={str(wish.stp).lower()}", *delay])
     name, here = wish.name, wish.vlan is None
-    found = {name: _profile(name, "bridge", name, ["autoconnect-slaves=1", *(zone if here else [])], bridge, *(held if here else OFF), about=about)}
+    found = {name: _profile(name, "bridge", name, ["autoconnect-slaves=1", *(zone if here else [])], bridge, *(held if here else OFF), about=about if here else "")}
     if wish.vlan is not None:
         vlan = ("vlan", ["flags=1", f"id={wish.vlan}", f"parent={wish.base}"])
         found[f"{name}-vlan"] = _profile(f"{name}-vlan", "vlan", wish.tagged, in_bridge, vlan)
     if wish.bond:
         bond = ("bond", [f"mode={wish.bond_mode}", f"miimon={wish.bond_miimon}"])
         more = ["autoconnect-slaves=1", *(in_bridge if here else zone)]
-        found[f"{name}-bond"] = _profile(f"{name}-bond", "bond", wish.base, more, bond, *([] if here else held), about=about)
+        link = ("ethernet", [f"cloned-mac-address={wish.mac.upper()}"])
+        found[f"{name}-bond"] = _profile(f"{name}-bond", "bond", wish.base, more, bond, link, *([] if here else held), about="" if here else about)
     if wish.bond or here:
         what = [f"master={wish.base}", "slave-type=bond"] if wish.bond else in_bridge
         for port in wish.ports:
-            link = [(section, lines) for section, lines in parts if section in OF_THE_LINK] if port == wish.source_port else []
-            found[f"{name}-{port}"] = _profile(f"{name}-{port}", "ethernet", port, what, *link)
+            kept = [(section, lines) for section, lines in parts if section in OF_THE_LINK] if port == wish.source_port else []
+            found[f"{name}-{port}"] = _profile(f"{name}-{port}", "ethernet", port, what, *kept)
     return {f"{DIRECTORY}/anfitrion-{one}.nmconnection": text for one, text in found.items()}
 
 

@@ -90,9 +90,8 @@ class Live:
     routes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def kept(self, devices: Iterable[str]) -> set[str]:
-        """Return the addresses that must be there after a move: all but those of IPv6 that the network itself hands out."""
-        found = (one for dev in devices for one in self.addresses.get(dev, []))
-        return {f"{one['local']}/{one['prefixlen']}" for one in found if one["family"] == "inet" or not one.get("dynamic")}
+        """Return the addresses that must be there after a move."""
+        return {f"{one['local']}/{one['prefixlen']}" for dev in devices for one in self.addresses.get(dev, [])}
 
     def gateways(self, devices: Iterable[str]) -> set[str]:
         """Return the next hops of the default routes of IPv4."""
@@ -115,20 +114,25 @@ class Live:
                 words = ["ip", version, "route", "show", "exact" if one["dst"] != "default" else "", one["dst"], "dev", dev]
                 via = ["via", one["gateway"]] if "gateway" in one else []
                 metric = ["metric", str(one["metric"])] if "metric" in one else []
-                add = shlex.join(["ip", version, "route", "add", one["dst"], *via, "dev", dev, *metric])
+                onlink = ["onlink"] if "onlink" in one.get("flags", []) else []
+                add = shlex.join(["ip", version, "route", "add", one["dst"], *via, "dev", dev, *metric, *onlink])
                 lines.append(f"{shlex.join([word for word in words if word])} | grep -q . || {add}")
         return tuple(lines)
 
 
 def live(root: Root, devices: Iterable[str]) -> Live:
-    """Return the addresses and the routes that somebody made, of those interfaces that are there."""
+    """Return the addresses and the routes that somebody made, of those interfaces that are there.
+
+    Addresses of IPv6 that the network itself hands out are left out: they may be made of the interface's name.
+    """
     addresses, routes = {}, {}
     for dev in devices:
         if not root.exists(f"/sys/class/net/{dev}"):
             continue
         told = [one for one in _json(root, ["ip", "-j", "address", "show", "dev", dev]) if one]
         found = [one for link in told for one in link.get("addr_info", [])]
-        found = [one for one in found if "local" in one and one.get("scope") != "link" and not one.get("temporary")]
+        found = [one for one in found if "local" in one and one.get("scope") != "link"]
+        found = [one for one in found if one["family"] == "inet" or not (one.get("dynamic") or one.get("temporary"))]
         ways = [*_json(root, ["ip", "-j", "-4", "route", "show", "dev", dev]), *_json(root, ["ip", "-j", "-6", "route", "show", "dev", dev])]
         ways = [one for one in ways if one.get("protocol") not in ("kernel", "ra", "redirect")]
         if found:
