@@ -12,7 +12,7 @@ description:
   - A change that can lock the operator out of a host, such as that of M(anfitrion.kvm.kvm_bridge), takes itself back after some seconds.
     This module keeps it from doing so.
   - Run it over a new connection, for that is what shows that the host can still be reached. An old one may live on although no new
-    one comes through.
+    one comes through, so over SSH a task that came by one is refused.
   - A change that was taken back fails here, with what was said while it was taken back.
 version_added: 0.1.0
 author: anfitrion.kvm contributors (@anfitrion)

@@ -22,13 +22,14 @@ def open_root(_params: Mapping[str, Any], check: bool) -> Root:
 
 
 def plan(root: Root, wanted: dict[str, Any]) -> Plan:
-    """Return what it takes that a change stays; nothing once it is confirmed. Raises KvmError if it was taken back."""
+    """Return what it takes that a change stays; nothing once it is confirmed. Raises KvmError if it was taken back, or by an old connection."""
     token = wanted["token"]
     now = deadman.state(root, deadman.name_of(token))
     if now is None or now.token != token or now.state in (deadman.RUNNING, deadman.TAKEN_BACK):
         raise KvmError(deadman.unconfirmed(now, token))
     if now.state == deadman.CONFIRMED:
         return Plan(f"change {token}")
+    deadman.refuse_old_connection(root, token)
     step = Step("let the change stay", partial(deadman.confirm, root, token))
     return Plan(f"change {token}", (Change("state", "waits to be confirmed", "confirmed", LIVE),), (step,))
 

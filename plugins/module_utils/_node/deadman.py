@@ -9,16 +9,17 @@ is locked out may well switch the host off and on. Whoever renames the directory
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
-import subprocess
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import HEADER, SYSTEMD_RUNNING, Root
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import ssh, timer
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import HEADER, Root
 
 DIRECTORY = "/var/lib/anfitrion/deadman"
 UNIT = "anfitrion-deadman.service"
@@ -121,6 +122,8 @@ def arm(root: Root, token: str, restore: Restore, seconds: int) -> None:
         shutil.rmtree(root.at(place), ignore_errors=True)
     root.place(f"{draft}/token", f"{token}\n", 0o600)
     root.place(f"{draft}/end", f"{_uptime(root) + seconds} {_boot(root)}\n", 0o600)
+    over = ssh.connection(root)
+    root.place(f"{draft}/connections", json.dumps({"over": over and over.peer, "connected": ssh.connected(root)}), 0o600)
     for file, text in restore.texts.items():
         root.place(f"{draft}/{file}", text, 0o600)
     for number, path in enumerate(restore.paths):
@@ -132,7 +135,7 @@ def arm(root: Root, token: str, restore: Restore, seconds: int) -> None:
     root.point(UNIT_LINK, UNIT_FILE)
     os.rename(root.at(draft), root.at(armed))
     os.sync()  # the host may be switched off as soon as it does not answer
-    _set_timer(root, name, f"{armed}/restore", seconds)
+    timer.start(root, _timer(name), f"exec /bin/sh {shlex.quote(root.at(armed))}/restore live", seconds)
 
 
 def _copy(path: str, to: str) -> None:
@@ -177,18 +180,11 @@ def _timer(name: str) -> str:
     return f"anfitrion-deadman-{name}"
 
 
-def _set_timer(root: Root, name: str, script: str, seconds: int) -> None:
-    """Have the script run after a time, by somebody who outlives this task."""
-    here = root.at(script)
-    if root.exists(SYSTEMD_RUNNING):
-        unit = [f"--unit={_timer(name)}", "--collect", f"--on-active={seconds}", "--timer-property=AccuracySec=500ms"]
-        root.must_run(["systemd-run", *unit, "/bin/sh", here, "live"])
-        return
-    # run_command waits for its command; this one is to go on when the task has ended.
-    subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with
-        ["/bin/sh", "-c", f"sleep {int(seconds)}; exec /bin/sh {shlex.quote(here)} live"], cwd="/", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=True,
-    )  # fmt: skip
+def refuse_old_connection(root: Root, token: str) -> None:
+    """Raise KvmError if this task came by a connection that was there before the change: it may live on although no new one comes through."""
+    seen = json.loads(root.read(f"{DIRECTORY}/{name_of(token)}.{ARMED}/connections") or "{}")
+    if seen:
+        ssh.refuse_old(root, seen["over"], seen["connected"])
 
 
 def confirm(root: Root, token: str) -> None:
@@ -218,8 +214,7 @@ def unconfirmed(now: State | None, token: str) -> str:
 
 def _forget(root: Root, name: str) -> None:
     """Stop the timer and throw away what was kept; that the change was confirmed is remembered."""
-    if root.exists(SYSTEMD_RUNNING):
-        root.run(["systemctl", "stop", f"{_timer(name)}.timer"])
+    timer.stop(root, _timer(name))
     place = f"{DIRECTORY}/{name}.{CONFIRMED}"
     for file in root.list(place):
         if file != "token":
@@ -233,8 +228,7 @@ def take_back(root: Root, token: str) -> None:
     """Put everything back now: the way back of a step that failed. Raises KvmError with what could not be put back."""
     name = name_of(token)
     done = root.run(["/bin/sh", root.at(f"{DIRECTORY}/{name}.{ARMED}/restore"), "live"], timeout=300)
-    if root.exists(SYSTEMD_RUNNING):
-        root.run(["systemctl", "stop", f"{_timer(name)}.timer"])
+    timer.stop(root, _timer(name))
     now = state(root, name)
     if now is None or now.token != token or now.state != TAKEN_BACK:
         raise KvmError(f"taking back the change {token} ended with {done.rc} ({now.state if now else 'nothing is known of it'})")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import _sysctl, dead_man, firewalld, iptables, nft, own_rules
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import _sysctl, firewalld, iptables, nft, own_rules, ssh, unconfirmed_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE, Part
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall_check import check
@@ -27,7 +27,7 @@ def open_root(_params: Mapping[str, Any], check: bool) -> Root:
 
 def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     """Return what it takes that the rules of one network are as wanted; writes nothing."""
-    dead_man.refuse_waiting(root)
+    unconfirmed_rules.refuse_waiting(root)
     before = own_rules.kept(root)
     rules = replace(before, networks=merged(before.networks, wanted))
     after = list(rules.networks.values())
@@ -37,7 +37,7 @@ def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     if changes and wanted["name"] in rules.networks:
         _refuse_cut(root, rules.networks[wanted["name"]])
     text = own_rules.text_of(root, rules)
-    parts = [*_forwarding(root, rules.networks), dead_man.left_over(root), own_rules.running(root, text, changes)]
+    parts = [*_forwarding(root, rules.networks), unconfirmed_rules.left_over(root), own_rules.running(root, text, changes)]
     parts += [iptables.part(root, after, family) for family in ("ip", "ip6")]
     parts += [firewalld.part(root, after), *own_rules.persisted(root, rules, text, changes)]
     return own_rules.joined_once(f"network {wanted['name']}", [*parts, Part(warnings=_warnings(root, rules.networks))])
@@ -63,7 +63,7 @@ def merged(before: dict[str, dict[str, Any]], wanted: dict[str, Any]) -> dict[st
 
 def _refuse_cut(root: Root, network: dict[str, Any]) -> None:
     """Raise KvmError for rules that keep the guest from the host by which Ansible is connected now: there is no timed way back here."""
-    now = dead_man.connection(root)
+    now = ssh.connection(root)
     inside = now and any(ipaddress.ip_address(now.client) in ipaddress.ip_network(subnet) for _family, subnet in nft.subnets(network))
     access = nft.access(network)
     if now and inside and access != "open":

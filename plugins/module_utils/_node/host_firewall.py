@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import dead_man, own_rules
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import own_rules, ssh, unconfirmed_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE, Part
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
@@ -33,23 +33,23 @@ def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     A deny that differs from the one that is persisted is only loaded, with a way back; confirming it persists it.
     """
     before = own_rules.kept(root)
-    waiting = dead_man.waiting(root)
+    waiting = unconfirmed_rules.waiting(root)
     if "confirm" in wanted:
         return _confirmation(root, wanted, before, waiting)
     after = replace(before, deny=merged(before.deny, wanted))
     if waiting and waiting.deny == after.deny:
         return own_rules.joined_once(SUBJECT, [], **_to_confirm(root, waiting.token, round(max(waiting.left, 0))))
-    dead_man.refuse_waiting(root)
+    unconfirmed_rules.refuse_waiting(root)
     changes = _changes(before.deny or {}, after.deny or {})
     text = own_rules.text_of(root, after)
     live = own_rules.running(root, text, changes)
     if not live.changes or not changes or after.deny is None or text is None:
-        parts = [dead_man.left_over(root), live, *own_rules.persisted(root, after, text, changes)]
+        parts = [unconfirmed_rules.left_over(root), live, *own_rules.persisted(root, after, text, changes)]
         return own_rules.joined_once(SUBJECT, parts)
     if not wanted.get("cut_allowed"):
         _refuse_cut(root, after.deny)
     token, seconds = secrets.token_hex(8), wanted.get("rollback_after", ROLLBACK_AFTER)
-    parts = [dead_man.arm(root, token, seconds, after.deny, text), live, dead_man.note(root)]
+    parts = [unconfirmed_rules.arm(root, token, seconds, after.deny, text), live, unconfirmed_rules.note(root)]
     return own_rules.joined_once(SUBJECT, parts, **_to_confirm(root, token, seconds))
 
 
@@ -88,7 +88,7 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
 
 def _refuse_cut(root: Root, deny: dict[str, Any]) -> None:
     """Raise KvmError for a deny under which no connection like that of this task could be made."""
-    now = dead_man.connection(root)
+    now = ssh.connection(root)
     if now is None or "input" not in deny["deny"] or any(_lets_in(allow, now) for allow in deny["allow"]):
         return
     raise KvmError(
@@ -97,7 +97,7 @@ def _refuse_cut(root: Root, deny: dict[str, Any]) -> None:
     )
 
 
-def _lets_in(allow: dict[str, Any], now: dead_man.Connection) -> bool:
+def _lets_in(allow: dict[str, Any], now: ssh.Connection) -> bool:
     first, _dash, last = allow["port"].partition("-")
     client = ipaddress.ip_address(now.client)
     sources = [ipaddress.ip_network(source) for source in allow.get("sources", [])]
@@ -105,7 +105,7 @@ def _lets_in(allow: dict[str, Any], now: dead_man.Connection) -> bool:
     return allow.get("proto", "tcp") == "tcp" and int(first) <= now.port <= int(last or first) and told
 
 
-def _confirmation(root: Root, wanted: dict[str, Any], before: own_rules.Rules, waiting: dead_man.Waiting | None) -> Plan:
+def _confirmation(root: Root, wanted: dict[str, Any], before: own_rules.Rules, waiting: unconfirmed_rules.Waiting | None) -> Plan:
     """Return what it takes that rules that wait stay, by a connection that was made under them."""
     token = wanted["confirm"]
     others = [name for name in wanted if name != "confirm"]
@@ -116,12 +116,12 @@ def _confirmation(root: Root, wanted: dict[str, Any], before: own_rules.Rules, w
             text = own_rules.text_of(root, before)
             return own_rules.joined_once(SUBJECT, [own_rules.running(root, text, []), *own_rules.persisted(root, before, text, [])])
         raise KvmError("confirm: no rules wait for this token; they have been taken back, since nobody confirmed them in time")
-    dead_man.refuse_old_connection(root, waiting)
+    ssh.refuse_old(root, waiting.over, waiting.connected)
     after = replace(before, deny=waiting.deny, confirmed=token)
     text = own_rules.text_of(root, after)
     changes = _changes(before.deny or {}, waiting.deny)
-    live = own_rules.running(root, text, [], dead_man.AFTER, dead_man.LISTED_AFTER)
-    won = Part(steps=(Step("disarm the way back", partial(dead_man.take, root, token)),))  # last: if it came first, all is undone
+    live = own_rules.running(root, text, [], unconfirmed_rules.AFTER, unconfirmed_rules.LISTED_AFTER)
+    won = Part(steps=(Step("disarm the way back", partial(unconfirmed_rules.take, root, token)),))  # last: if it came first, all is undone
     return own_rules.joined_once(SUBJECT, [live, *own_rules.persisted(root, after, text, changes), won])
 
 
@@ -133,7 +133,7 @@ def read(root: Root, _name: str | None) -> list[dict[str, Any]]:
 
 def facts(root: Root) -> dict[str, Any]:
     """Return for how many seconds rules that wait to be confirmed still do; null if none do."""
-    waiting = dead_man.waiting(root)
+    waiting = unconfirmed_rules.waiting(root)
     return {"unconfirmed_for": None if waiting is None else round(max(waiting.left, 0))}
 
 

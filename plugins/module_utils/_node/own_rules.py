@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Optional
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import dead_man, deny, iptables, nft
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import deny, iptables, nft, unconfirmed_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import (
     LIVE,
     NEXT_BOOT,
@@ -24,7 +24,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change,
 RULES = "/etc/anfitrion.d/firewall.nft"
 KEPT = "/etc/anfitrion.d/firewall.json"
 UNIT = "anfitrion-firewall.service"
-LISTED = dead_man.LISTED
+LISTED = unconfirmed_rules.LISTED
 # After those that flush the ruleset when they start or reload, and with them; before libvirt starts guests.
 UNIT_HEAD = f"""{HEADER}[Unit]
 Description=Packet rules of the guests' networks
@@ -120,7 +120,7 @@ def running(root: Root, text: str | None, changes: Iterable[Change], loaded: str
     if now is None and text is None:
         return Part()
     # what nobody confirmed and nobody took back is in the kernel still
-    left_over = loaded == RULES and root.exists(dead_man.WAITING)
+    left_over = loaded == RULES and root.exists(unconfirmed_rules.WAITING)
     if now is not None and text is not None and not left_over and text == root.text(loaded) and now == root.text(listed):
         return Part()
     told = tuple(changes) or (Change("rules", "not as declared" if now else None, "as declared" if text else None, LIVE),)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -196,5 +197,19 @@ def test_systemd_is_asked_for_a_timer_where_it_runs(root: Root, monkeypatch: pyt
     root.place("/run/systemd/system/.there", "")
     deadman.confirm(root, armed(root, 90))
     script = root.at(f"{DIRECTORY}/network.armed/restore")
-    timer = ["--unit=anfitrion-deadman-network", "--collect", "--on-active=90", "--timer-property=AccuracySec=500ms"]
-    assert asked == [["systemd-run", *timer, "/bin/sh", script, "live"], ["systemctl", "stop", "anfitrion-deadman-network.timer"]]
+    timer = ["--unit=anfitrion-deadman-network", "--collect", "--on-active=90", "--timer-property=AccuracySec=100ms"]
+    started = ["systemd-run", "--quiet", *timer, "/bin/sh", "-c", f"exec /bin/sh {script} live"]
+    assert asked[1:] == [started, ["systemctl", "stop", "anfitrion-deadman-network.timer"]]
+
+
+def test_a_connection_from_before_the_change_confirms_nothing(root: Root) -> None:
+    token, peer = armed(root), "192.0.2.7 51000"
+    place = f"{DIRECTORY}/network.armed/connections"
+    root.place(f"/proc/{os.getpid()}/environ", f"SSH_CONNECTION={peer} 192.0.2.1 22\0")
+    root.place(place, json.dumps({"over": peer, "connected": [peer]}))
+    assert "is older than the change" in refusal(lambda: deadman.refuse_old_connection(root, token))
+    root.place(place, json.dumps({"over": "192.0.2.7 50999", "connected": ["192.0.2.7 50999"]}))
+    deadman.refuse_old_connection(root, token)
+    root.remove(f"/proc/{os.getpid()}/environ")
+    assert "only a new SSH connection" in refusal(lambda: deadman.refuse_old_connection(root, token))
+    deadman.confirm(root, token)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import dead_man, deny, firewall, host_firewall
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import deny, firewall, host_firewall, ssh, unconfirmed_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 
 DENY: dict[str, Any] = {"deny": ["forward", "input"], "allow": [], "through": []}
@@ -41,15 +41,15 @@ def come_by(root: Root, connection: str) -> None:
 
 def test_the_connection_is_found_though_sudo_cleared_the_variable(root: Root) -> None:
     come_by(root, "192.0.2.7 51000 192.0.2.1 22")
-    assert dead_man.connection(root) == dead_man.Connection("192.0.2.7", 51000, 22)
+    assert ssh.connection(root) == ssh.Connection("192.0.2.7", 51000, 22)
     come_by(root, "fe80::1%eth0 51000 fe80::2%eth0 22")
-    assert dead_man.connection(root) == dead_man.Connection("fe80::1", 51000, 22)
+    assert ssh.connection(root) == ssh.Connection("fe80::1", 51000, 22)
 
 
 def test_a_task_that_came_by_no_ssh_has_no_connection(root: Root) -> None:
-    assert dead_man.connection(root) is None
+    assert ssh.connection(root) is None
     come_by(root, "")
-    assert dead_man.connection(root) is None
+    assert ssh.connection(root) is None
 
 
 @pytest.mark.parametrize(
@@ -76,38 +76,38 @@ def test_a_deny_is_refused_under_which_this_connection_could_not_be_made_again(r
 
 def waits(root: Root, left: float, **more: Any) -> None:
     state = {"token": "t1", "deny": DENY, "until": time.clock_gettime(time.CLOCK_BOOTTIME) + left, "connected": ["192.0.2.7 51000"], "over": None}
-    place(root, dead_man.STATE, json.dumps({**state, **more}))
+    place(root, unconfirmed_rules.STATE, json.dumps({**state, **more}))
 
 
 def test_only_a_connection_that_was_made_under_the_rules_confirms_them(root: Root) -> None:
     waits(root, 60, over="192.0.2.7 51000")
-    waiting = dead_man.waiting(root)
+    waiting = unconfirmed_rules.waiting(root)
     assert waiting
     come_by(root, "192.0.2.7 51000 192.0.2.1 22")
-    with pytest.raises(KvmError, match="older than the rules"):
-        dead_man.refuse_old_connection(root, waiting)
+    with pytest.raises(KvmError, match="older than the change"):
+        ssh.refuse_old(root, waiting.over, waiting.connected)
     come_by(root, "")
     with pytest.raises(KvmError, match="only a new SSH connection"):
-        dead_man.refuse_old_connection(root, waiting)
+        ssh.refuse_old(root, waiting.over, waiting.connected)
     come_by(root, "192.0.2.7 51001 192.0.2.1 22")
-    dead_man.refuse_old_connection(root, waiting)
+    ssh.refuse_old(root, waiting.over, waiting.connected)
 
 
 def test_rules_whose_timer_was_killed_wait_no_longer_and_are_forgotten(root: Root) -> None:
     waits(root, 60)
     with pytest.raises(KvmError, match="waits to be confirmed for"):
-        dead_man.refuse_waiting(root)
-    waits(root, -dead_man.GRACE - 1)
-    dead_man.refuse_waiting(root)
-    part = dead_man.left_over(root)
+        unconfirmed_rules.refuse_waiting(root)
+    waits(root, -unconfirmed_rules.GRACE - 1)
+    unconfirmed_rules.refuse_waiting(root)
+    part = unconfirmed_rules.left_over(root)
     assert [change.option for change in part.changes] == ["unconfirmed"]
     part.steps[0].do()
-    assert not root.exists(dead_man.WAITING)
+    assert not root.exists(unconfirmed_rules.WAITING)
 
 
 def test_who_is_too_late_to_confirm_is_told_so(root: Root) -> None:
     with pytest.raises(KvmError, match="taken back a moment ago"):
-        dead_man.take(root, "t1")
+        unconfirmed_rules.take(root, "t1")
 
 
 def test_networks_of_libvirt_are_judged_by_libvirt_as_they_run(root: Root) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import shutil
@@ -13,9 +12,9 @@ from functools import partial
 from typing import Any, Optional
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import nft
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import nft, ssh, timer
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE, Part
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import SYSTEMD_RUNNING, Root
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Step
 
 # In /run: a boot has the rules of before, since only what is confirmed is persisted.
@@ -39,50 +38,6 @@ class Waiting:
     left: float
     connected: tuple[str, ...]
     over: Optional[str]
-
-
-@dataclass(frozen=True)
-class Connection:
-    """The SSH connection that a task came by, as sshd(8) tells it in SSH_CONNECTION."""
-
-    client: str
-    client_port: int
-    port: int
-
-    @property
-    def peer(self) -> str:
-        return f"{self.client} {self.client_port}"
-
-
-def connection(root: Root) -> Connection | None:
-    """Return the SSH connection that this process came by; None if it came by no SSH.
-
-    sudo clears the variable; the shell that sshd started, further up, still has it.
-    """
-    pid = os.getpid()
-    while pid > 1:
-        for entry in (root.text(f"/proc/{pid}/environ") or "").split("\0"):
-            name, _equal, value = entry.partition("=")
-            if name == "SSH_CONNECTION" and len(value.split()) == 4:
-                client, client_port, _server, port = value.split()
-                return Connection(_plain(client), int(client_port), int(port))
-        stat = (root.text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
-        pid = int(stat[1]) if len(stat) > 1 else 0
-    return None
-
-
-def _plain(address: str) -> str:
-    """Return an address as SSH_CONNECTION and ss tell it alike: an IPv4 one is one of IPv6 to a socket that takes both."""
-    parsed = ipaddress.ip_address(address.partition("%")[0].strip("[]"))
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return str(mapped or parsed)
-
-
-def connected(root: Root) -> list[str]:
-    """Return the peers of all TCP connections of the host, as Connection.peer tells them."""
-    lines = root.must_run(["ss", "-Htn", "state", "established"]).splitlines()
-    peers = (line.split()[3].rpartition(":") for line in lines)
-    return sorted(f"{_plain(address)} {port}" for address, _colon, port in peers)
 
 
 def waiting(root: Root) -> Waiting | None:
@@ -129,19 +84,13 @@ def _note(root: Root) -> None:
 
 def _arm(root: Root, token: str, seconds: int, deny: dict[str, Any], after: str) -> None:
     end(root)
-    over = connection(root)
+    over = ssh.connection(root)
     until = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-    state = {"token": token, "deny": deny, "until": until, "connected": connected(root), "over": over and over.peer}
+    state = {"token": token, "deny": deny, "until": until, "connected": ssh.connected(root), "over": over and over.peer}
     root.place(BEFORE, nft.CLEAR + (nft.running(root) or ""), 0o600)
     root.place(AFTER, after, 0o600)
     root.place(STATE, json.dumps(state), 0o600)
-    commands = _way_back(root, token)
-    if root.exists(SYSTEMD_RUNNING):
-        timer = [f"--unit={UNIT}-{token}", f"--on-active={seconds}", "--timer-property=AccuracySec=100ms", "--collect"]
-        root.must_run(["systemd-run", "--quiet", *timer, "sh", "-c", commands])
-    else:
-        # its own session, and none of our pipes: it stays when the task and its connection end
-        root.must_run(["setsid", "--fork", "sh", "-c", f"exec </dev/null >/dev/null 2>&1; cd /; sleep {seconds}; {commands}"])
+    timer.start(root, f"{UNIT}-{token}", _way_back(root, token), seconds)
 
 
 def _way_back(root: Root, token: str) -> str:
@@ -172,17 +121,4 @@ def end(root: Root) -> None:
 
 def _disarm(root: Root, token: str) -> None:
     shutil.rmtree(root.at(f"{ENDED}-{token}"), ignore_errors=True)
-    if root.exists(SYSTEMD_RUNNING):
-        root.run(["systemctl", "stop", f"{UNIT}-{token}.timer"])  # it finds nothing to take back; so it may be gone
-
-
-def refuse_old_connection(root: Root, found: Waiting) -> None:
-    """Raise KvmError unless this task came by a connection that was made under the rules that it confirms."""
-    now = connection(root)
-    if now is None and found.over is not None:
-        raise KvmError("confirm: the rules were loaded over SSH, so only a new SSH connection can confirm them; this task came by none")
-    if now is not None and now.peer in found.connected:
-        raise KvmError(
-            f"confirm: this connection (from {now.client}, port {now.client_port}) is older than the rules, so it proves nothing; have "
-            "meta: reset_connection before, or log in anew"
-        )
+    timer.stop(root, f"{UNIT}-{token}")
