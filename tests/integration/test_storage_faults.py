@@ -303,7 +303,10 @@ def test_what_a_killed_task_left_is_told_and_taken_away_by_the_next(play: Any, l
     (here / "a.anfitrion-draft").write_bytes(b"half")
     (here / "a.anfitrion-draft.fetched").write_bytes(b"half")
     told = {"name": "Tell", "anfitrion.kvm.kvm_volume_info": {"pool": "l"}}
+    role = {"name": "Verify", "ansible.builtin.include_role": {"name": "anfitrion.kvm.storage", "tasks_from": "verify"}}
     libvirtd.run("virsh", "pool-refresh", "l")
+    said = next(one.message for one in play(role).succeeded().tasks if "what killed tasks left" in one.name)
+    assert "'drafts': ['l/a.anfitrion-draft', 'l/a.anfitrion-draft.fetched']" in said
     run = play([told, volume(pool="l", name="a", source={"path": str(source), "format": "qcow2"}), told]).succeeded()
     assert run.tasks[0].result["drafts"] == ["l/a.anfitrion-draft", "l/a.anfitrion-draft.fetched"]
     assert run.tasks[2].result["drafts"] == []
@@ -319,6 +322,7 @@ def test_what_a_killed_task_left_is_told_and_taken_away_by_the_next(play: Any, l
     run = play([told, {**volume(pool="l", name="b", backing={"pool": "l", "volume": "over", "format": "qcow2"}), "ignore_errors": True}])
     assert run.tasks[0].result["broken_chains"] == [{"volume": "l/over", "backing": str(here / "a")}]
     assert "its chain of images is broken" in run.tasks[1].message, run.output
+    assert [one.message for one in play(role).failed] == [f"images that lie on one that is gone: {[dict(volume='l/over', backing=str(here / 'a'))]}"]
     libvirtd.run("virsh", "pool-destroy", "l")
 
 

@@ -109,6 +109,8 @@ def _delete_step(session: Libvirt, top: str, one: Backup) -> Step:
         directory = os.path.join(top, one.name)
         with os_told(directory):
             gone = os.path.join(top, archive.DRAFT + one.name)
+            if os.path.lexists(gone):  # of a task that was killed
+                shutil.rmtree(gone)
             os.rename(directory, gone)  # at once: half a backup is none
             shutil.rmtree(gone)
         domain = session.domains().get(one.domain)
@@ -120,6 +122,8 @@ def _delete_step(session: Libvirt, top: str, one: Backup) -> Step:
 
 def _outdated(wanted: dict[str, Any], backups: dict[str, Backup]) -> list[Backup]:
     """Return the backups of the guest that are too many or too old, the latest first; none that one which stays builds on."""
+    if not {"keep", "keep_days"} & set(wanted):
+        return []
     name = wanted["name"]
     others = [one for one in backups.values() if one.domain == wanted["domain"] and one.name != name]
     old = others[: max(0, len(others) + 1 - wanted["keep"])] if "keep" in wanted else []

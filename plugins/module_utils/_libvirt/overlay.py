@@ -123,21 +123,26 @@ def _commit_live(session: Libvirt, guest: str, target: str, path: str, found: di
         if not _commits(domain, target):
             domain.blockCommit(target, None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
     wait_for_job(domain, target, until_ready=True)
-    try:
-        # What the guest still holds in its own memory is written first, if it has an agent to tell it to.
-        with agent.still(domain, agent.tells_of_file_systems(domain)), told(f"cannot have {guest} go on with {backing['path']}"):
-            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-    except KvmError:
-        with suppress(libvirt.libvirtError):
-            domain.blockJobAbort(target, 0)  # the guest goes on as before
-        raise
 
     def fill(draft: str) -> None:
         # The guest has the image below open: it is not looked at.
         image.create(draft, found["format"], size, ("-u", "-b", backing["path"], "-F", backing["format"]))
 
-    replace_step("", path, fill).do()
-    put_on_top(domain, {target: (path, found["format"])})
+    pivoted = False
+    try:
+        # What the guest still holds in its own memory is written first, if it has an agent to tell it to. It stays still
+        # until it writes to its own image again: so what is below is whole, and nothing later is in it.
+        with agent.still(domain, agent.tells_of_file_systems(domain)):
+            with told(f"cannot have {guest} go on with {backing['path']}"):
+                domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+            pivoted = True
+            replace_step("", path, fill).do()
+            put_on_top(domain, {target: (path, found["format"])})
+    except KvmError:
+        if not pivoted:
+            with suppress(libvirt.libvirtError):
+                domain.blockJobAbort(target, 0)  # the guest goes on as before
+        raise
 
 
 def _commits(domain: Any, target: str) -> bool:
