@@ -528,11 +528,15 @@ HOSTNAME = Pattern(pattern=r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", says="a v
 WORD = Pattern(pattern=r"[A-Za-z0-9][A-Za-z0-9._:+-]*", says="a word of A-Za-z0-9._:+-")
 
 
+# libvirt drops a user alias with any other character without a word.
+_ALIAS = Pattern(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*", says="a word of A-Za-z0-9_-")
+
+
 class Alias(Codec):
     """A name of the user's, kept as libvirt's user alias C(ua-…); libvirt's own aliases are no names."""
 
     def normal(self, value: Any) -> str:
-        return str(WORD.normal(value))
+        return str(_ALIAS.normal(value))
 
     def to_xml(self, value: Any) -> str:
         return f"ua-{self.normal(value)}"

@@ -233,7 +233,7 @@ def _one(module: Any, kind: Kind, session: Any, entry: dict[str, Any]) -> dict[s
         if not module.check_mode and plan.changed:
             execute(plan)
             steps_done = True
-            again = kind.plan(session, entry)
+            again = _again(kind, session, entry, plan)
             failure = KvmError(f"{mismatch(again)}{undone(plan.steps)}") if again.changed else None
             reboot = {name: fact for name, fact in again.facts.items() if name.startswith("reboot_")}
             plan = replace(plan, pending=again.pending, facts={**plan.facts, **reboot})
@@ -248,6 +248,14 @@ def _one(module: Any, kind: Kind, session: Any, entry: dict[str, Any]) -> dict[s
         evidence = {"evidence": failure.evidence} if failure and failure.evidence else {}
         return {**named, "failed": True, "changed": steps_done, "msg": f"{_subject(kind, entry)}: {failure}", **evidence}
     return {**named, **_told(module, plan)}
+
+
+def _again(kind: Kind, session: Any, entry: dict[str, Any], done: Plan) -> Plan:
+    """Return the plan after one was carried out; what now cannot even be planned is undone like what was not kept."""
+    try:
+        return kind.plan(session, entry)
+    except KvmError as error:
+        raise KvmError(f"{error}{undone(done.steps)}") from error
 
 
 def _told(module: Any, plan: Plan) -> dict[str, Any]:

@@ -57,7 +57,7 @@ VALUES: dict[type, Any] = {
     c.Prefix: st.one_of(st.integers(1, 128), st.integers(1, 128).map(str), st.just("255.255.240.0")),
     c.Machine: WORDS,
     c.Mode: st.tuples(st.sampled_from(["", "0"]), st.integers(0, 0o775)).map(lambda p: f"{p[0]}{p[1]:03o}").filter(lambda t: not int(t, 8) & 2),
-    c.Alias: WORDS,
+    c.Alias: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True),
     c.Document: PRINTABLE,
 }
 BY_VALUE = {c.INTERFACE: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", fullmatch=True), c.HOSTNAME: HOSTS, c.WORD: WORDS}
@@ -134,6 +134,7 @@ def test_spellings_of_the_same_value_have_one_normal_form(codec: c.Codec, spelli
         (c.WORD, "a b", "expected a word of A-Za-z0-9._:+-"),
         (c.INTERFACE, "a" * 16, "expected at most 15 characters of A-Za-z0-9._-"),
         (c.Pattern(longest=3), "abcd", "longer than 3 bytes"),
+        (c.ALIAS, "lan.1", "expected a word of A-Za-z0-9_-"),
         (c.NAME, "", "must not be empty"),
         (c.NAME, "..", '"." and ".." are reserved'),
         (c.NAME, " a", "leading or trailing blank"),

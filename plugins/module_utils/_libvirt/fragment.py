@@ -33,18 +33,24 @@ def replaced(given: Any, current: Any | None) -> Any:
     variables = _xml.get(current, "os/nvram")[0]
     if firmware and variables and not _xml.get(tree, "os/nvram")[0] and _xml.find(tree, "os/nvram/source") is None:
         _xml.put(tree, "os/nvram", variables)
+    _carry_macs(tree, current)
+    return tree
+
+
+def _carry_macs(tree: Any, current: Any) -> None:
+    """Give each interface without a MAC address that of the present one which it is."""
     macs = [nic for nic in _xml.find_all(current, "devices/interface") if _xml.get(nic, "mac/@address")[0]]
     stated = {_xml.get(nic, "mac/@address")[0] for nic in _xml.find_all(tree, "devices/interface")}
     free = [nic for nic in macs if _xml.get(nic, "mac/@address")[0] not in stated]
     for nic in _xml.find_all(tree, "devices/interface"):
-        if _xml.get(nic, "mac/@address")[0] == NO_MAC and NO_MAC not in (_xml.get(old, "mac/@address")[0] for old in macs):
+        mac = _xml.get(nic, "mac/@address")[0]
+        if mac == NO_MAC and NO_MAC not in (_xml.get(old, "mac/@address")[0] for old in macs):
             _xml.clear(nic, "mac/@address")
-        if _xml.get(nic, "mac/@address")[0] is None:
-            twin = next((old for old in free if _contains(old, nic)), None)
-            if twin is not None:
-                free.remove(twin)
-                _xml.put(nic, "mac/@address", str(_xml.get(twin, "mac/@address")[0]))
-    return tree
+            mac = None
+        twin = next((old for old in free if _contains(old, nic)), None) if mac is None else None
+        if twin is not None:
+            free.remove(twin)
+            _xml.put(nic, "mac/@address", str(_xml.get(twin, "mac/@address")[0]))
 
 
 def conceal_made(after: Any, given: Any) -> None:

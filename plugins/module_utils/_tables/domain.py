@@ -291,6 +291,8 @@ def complete(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str, ..
         done[section] = _ceiling(done.get(section) or {}, found.get(section) or {}, amount)
     if ("memory_devices" in done or "memory_devices" in purge) and "max" not in (wanted.get("memory") or {}):
         done["memory"] = _with_modules(done, found, "memory_devices" in purge)
+    if "serials" in done:  # libvirt takes the first for the twin of the console
+        done["serials"] = sorted(done["serials"], key=lambda item: item["port"])
     for kind in BIRTH_OF_ITEMS:
         if kind in done:
             done[kind] = [_born(kind, item, found.get(kind) or []) for item in done[kind]]
