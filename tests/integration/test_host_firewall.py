@@ -212,7 +212,7 @@ def test_a_deny_that_a_new_connection_confirmed_lets_in_and_through_what_is_allo
     assert "nothing lets TCP port 22 in" in other_port.message
     assert (check.changed, apply.changed, check.diff) == (True, True, apply.diff)
     assert "token" not in check.result
-    assert "older than the rules" in old.message
+    assert "older than the change" in old.message
     assert "waits to be confirmed" in meanwhile.message
     assert (waits.changed, waits.result["token"]) == (False, apply.result["token"])
     assert [one.outcome for one in (confirmed, again, unchanged, rules)] == ["ok"] * 4
