@@ -135,6 +135,66 @@ def test_content_comes_from_a_volume_a_file_and_an_address(play: Any, pool: str,
     assert sorted(path.name for path in here.iterdir()) == sorted(one["name"] for one in entries)
 
 
+@pytest.fixture
+def served(libvirtd: Any, tmp_path: Path) -> Iterator[tuple[str, Path, Callable[[str], int]]]:
+    """A web server beside the daemon: its address, its directory, and how often a file of it was asked for."""
+    directory, log = tmp_path / "www", tmp_path / "www.log"
+    directory.mkdir()
+    script = (
+        "import http.server as h; s = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler);"
+        " print(s.server_port, flush=True); s.serve_forever()"
+    )
+    command = libvirtd.command("/usr/bin/python3", "-c", script)
+    with log.open("w") as file, subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=file, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        yield f"http://127.0.0.1:{port}", directory, lambda name: log.read_text().count(f"GET /{name} ")
+        server.terminate()
+
+
+@pytest.mark.row("P04")
+def test_an_address_is_held_against_a_file_of_sums_and_fetched_once(play: Any, pool: str, served: Any, tmp_path: Path) -> None:
+    url, www, asked = served
+    here, cache = tmp_path / "pool", tmp_path / "cache"
+    for name, pattern in (("one.qcow2", 7), ("two.qcow2", 8)):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(www / name), "8M"], check=True)
+        write(www / name, pattern)
+    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(www.iterdir()))
+    (www / "SHA256SUMS").write_text(sums)
+    source = {"url": f"{url}/one.qcow2", "format": "qcow2", "checksum": f"sha256:{url}/SHA256SUMS", "cache": str(cache)}
+    entries = [{"name": "a.qcow2"}, {"name": "b.raw", "format": "raw"}]
+    assert_lives(play(life(defaults={"pool": pool, "source": source}, volumes=entries)))
+    assert asked("one.qcow2") == 1, "two volumes of one address and one digest"
+    assert (here / "a.qcow2").read_bytes() == (www / "one.qcow2").read_bytes()
+    assert same(www / "one.qcow2", here / "b.raw")
+    assert cache.stat().st_mode & 0o777 == 0o700
+    (kept,) = cache.iterdir()
+
+    def made(name: str, **more: Any) -> Any:
+        return play({**volume(pool=pool, name=name, source={**source, **more}), "ignore_errors": True}).only
+
+    kept.write_bytes(b"something else")  # what is kept is not believed
+    assert made("c.qcow2").changed
+    assert asked("one.qcow2") == 2
+    assert same(www / "one.qcow2", here / "c.qcow2")
+    # A file of sums of the host, and one that speaks of something else.
+    (tmp_path / "sums").write_text(sums.replace(" one.qcow2", " x.qcow2"))
+    assert f"{tmp_path}/sums has no digest of sha256 for one.qcow2" in made("d.qcow2", checksum=f"sha256:{tmp_path}/sums").message
+    assert made("e.qcow2", url=f"{url}/two.qcow2", checksum=f"sha256:{tmp_path}/sums").changed
+    assert asked("two.qcow2") == 1
+    # The content changes below its sums: refused, and nothing of it is kept.
+    write(www / "two.qcow2", 9)
+    before = sorted(cache.iterdir())
+    for file in before:
+        file.unlink()
+    assert "two.qcow2 has sha256:" in made("f.qcow2", url=f"{url}/two.qcow2").message
+    assert "source.checksum: cannot fetch" in made("f.qcow2", checksum=f"sha256:{url}/none").message
+    cache.chmod(0o777)
+    assert "others than its owner may write" in made("f.qcow2").message
+    assert list(cache.iterdir()) == []
+    assert sorted(path.name for path in here.iterdir()) == ["a.qcow2", "b.raw", "c.qcow2", "e.qcow2"]
+
+
 @pytest.mark.row("S25")
 def test_images_are_made_smaller_and_wiped_only_on_request(play: Any, libvirtd: Any, pool: str, tmp_path: Path) -> None:
     for kind in ("raw", "qcow2"):

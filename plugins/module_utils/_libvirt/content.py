@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import hmac
 import os
 import shutil
-import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable
-
-from ansible.module_utils.urls import open_url
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import BYTES
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
@@ -29,7 +25,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage imp
     volumes_in,
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import disks_with
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image, lock
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import fetch, image, lock
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.owner import os_told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
@@ -39,20 +35,19 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._xml import get, new
 
 DRAFT = ".anfitrion-draft"  # what is under this ending is nobody's volume; the next run takes it away
 MARKS = "/var/lib/libvirt/anfitrion"  # one file for each volume that is a device and is being filled; kept over a reboot
-FETCH_TIMEOUT_S = 60
-CHUNK = 1 << 20
 READ_AS = {"iso": "raw"}  # libvirt's word for what is in a raw image
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)  # a file system without hard links
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where content comes from: a file of this host and its format, or an address; and the digest that it must have."""
+    """Where content comes from: a file of this host and its format, or an address; the digest that it must have; where it is kept."""
 
     path: str | None
     format: str
     url: str | None = None
     checksum: str | None = None
+    cache: str | None = None
     ours: bool = False  # a volume of a pool: it and what it leads to was looked at when it came
 
     @property
@@ -63,7 +58,7 @@ class Origin:
 def origin_of(session: Libvirt, place: Place, source: dict[str, Any], warnings: list[str]) -> Origin | None:
     """Return where the content comes from; None in check mode while an earlier task still has to make it."""
     if "url" in source:
-        return Origin(None, source["format"], source["url"], source.get("checksum"))
+        return Origin(None, source["format"], source["url"], source.get("checksum"), source.get("cache"))
     if "path" in source:
         if not os.path.exists(source["path"]):
             _lacking(session, f"source.path: {source['path']} does not exist on this host", warnings)
@@ -160,12 +155,16 @@ def _fill(places: tuple[str, ...], draft: str, wanted: dict[str, Any], origin: O
         layout = ("-o", f"preallocation={wanted['preallocation']}") if "preallocation" in wanted else ()
         image.create(draft, kind, size or 0, layout)
         return
+    checksum = fetch.literal(origin.checksum, origin.shown) if origin.checksum else None
     path = origin.path or draft + ".fetched"
-    if origin.url:
-        _fetch(origin.url, path)
-    found = _checked(places, path, origin, wanted)
+    if origin.url and origin.cache:
+        path = fetch.cached(origin.cache, origin.url, str(checksum))
+    elif origin.url:
+        fetch.fetch(origin.url, path)
+    found = _checked(places, path, origin, wanted, None if origin.cache else checksum)
     if origin.url and origin.format == kind and not image.leads_to(found):
-        os.rename(path, draft)
+        with os_told(draft):
+            shutil.copyfile(path, draft) if origin.cache else os.rename(path, draft)
     else:
         image.convert(path, origin.format, draft, kind)
         image.require_same(path, origin.format, draft, kind)
@@ -174,10 +173,10 @@ def _fill(places: tuple[str, ...], draft: str, wanted: dict[str, Any], origin: O
     image.info(draft, kind)
 
 
-def _checked(places: tuple[str, ...], path: str, origin: Origin, wanted: dict[str, Any]) -> dict[str, Any]:
+def _checked(places: tuple[str, ...], path: str, origin: Origin, wanted: dict[str, Any], checksum: str | None) -> dict[str, Any]:
     """Return what qemu-img tells of the content. Raises KvmError where it is not what was asked for, or not trusted."""
-    if origin.checksum:
-        _require_digest(path, origin)
+    if checksum:
+        fetch.require_digest(path, checksum, origin.shown)
     # Nothing that an image of a stranger says is followed before this.
     found = image.require_trusted(path, origin.format, (*places, os.path.dirname(path)) if origin.ours else places)
     if "capacity" in wanted and found["virtual-size"] > BYTES.bytes(wanted["capacity"]):
@@ -192,7 +191,8 @@ def copy_step(session: Libvirt, place: Place, wanted: dict[str, Any], origin: Or
     def make() -> None:
         if origin is None or origin.path is None:
             raise KvmError("source.url: goes into a pool of files; fetch it there, and clone that volume")
-        size = _checked(trusted_places(session), origin.path, origin, wanted)["virtual-size"]
+        checksum = fetch.literal(origin.checksum, origin.path) if origin.checksum else None
+        size = _checked(trusted_places(session), origin.path, origin, wanted, checksum)["virtual-size"]
         tree = new("volume")
         put(tree, "name", name)
         put(tree, "capacity", str(BYTES.bytes(wanted["capacity"]) if "capacity" in wanted else size))
@@ -236,29 +236,6 @@ def forget_steps(session: Libvirt, place: Place, name: str) -> tuple[Step, ...]:
     if not is_half_made(session, place, name):
         return ()
     return (Step(f"forget that volume {name} was half made", lambda: Root().remove(_mark(place, name))),)
-
-
-def _fetch(url: str, path: str) -> None:
-    try:
-        with open_url(url, timeout=FETCH_TIMEOUT_S) as answer, open(path, "xb") as file:
-            shutil.copyfileobj(answer, file, CHUNK)
-            told = answer.headers.get("Content-Length")
-            if told and told.isdigit() and file.tell() != int(told):
-                raise KvmError(f"source.url: {url} ended after {file.tell()} of {told} bytes")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise KvmError(f"source.url: cannot fetch {url}: {getattr(error, 'reason', error)}") from error
-    except OSError as error:
-        raise KvmError(f"{path}: {error.strerror}") from error
-
-
-def _require_digest(path: str, origin: Origin) -> None:
-    name, _colon, digits = str(origin.checksum).partition(":")
-    digest = hashlib.new(name)
-    with os_told(path), open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            digest.update(chunk)
-    if not hmac.compare_digest(digest.hexdigest(), digits.lower()):
-        raise KvmError(f"source.checksum: {origin.shown} has {name}:{digest.hexdigest()}, asked {name}:{digits.lower()}")
 
 
 def _hand_over(draft: str, final: str, permissions: dict[str, Any]) -> None:

@@ -16,14 +16,14 @@ LOCKS = "/run/anfitrion"
 
 
 @contextmanager
-def held(what: str, words: str) -> Iterator[None]:
-    """Hold the lock of C(what). Raises KvmError with C(words) while another task has it."""
+def held(what: str, words: str, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of C(what). Raises KvmError with C(words) while another task has it, unless that is to be waited for."""
     with os_told(LOCKS):
         os.makedirs(LOCKS, mode=0o700, exist_ok=True)
         file = open(os.path.join(LOCKS, hashlib.sha256(what.encode()).hexdigest()[:16]), "w", encoding="ascii")  # noqa: SIM115  held below
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise KvmError(words) from None
         yield

@@ -40,8 +40,15 @@ SOURCE = (
     Field("path", None, c.PATH, "File of the host with the content."),
     Field("url", None, c.Pattern(pattern="(https?|ftp|file)://[^ ]+", says="an address of http, https, ftp or file"),
           "Where the host fetches the content."),
-    Field("checksum", None, c.Pattern(pattern="(sha256|sha512|sha384|sha1|md5):[0-9a-fA-F]+", says="for example sha256:9f86…"),
-          "What the file at O(source.path) or O(source.url) must have, as C(algorithm:digits)."),
+    Field("checksum", None,
+          c.Pattern(pattern="(sha256|sha512|sha384|sha1|md5):([0-9a-fA-F]+|/[^ ]+|(https?|ftp|file)://[^ ]+)",
+                    says="for example sha256:9f86… or sha256:https://example.org/SHA256SUMS"),
+          "What the file at O(source.path) or O(source.url) must have, as C(algorithm:digits), or C(algorithm:) and the path or address of"
+          " a file of sums, as sha256sum(1) writes it or as BSD does, that has a line for its name."),
+    Field("cache", None, c.PATH,
+          "Directory of the host in which what is fetched from O(source.url) is kept, so that one address with one digest is"
+          " fetched once. It is made if it is missing, and must be writable by root alone. Needs O(source.checksum), against which the"
+          " file is held each time; what is old in it is not taken away. Nothing is kept if not given."),
     Field("format", None, FORMAT, "Format of what is at O(source.path) or O(source.url); never guessed."),
 )
 
@@ -148,6 +155,8 @@ def _check_source(wanted: dict[str, Any]) -> None:
     for word in ("checksum", "format"):
         if word in source and given == ["volume"]:
             raise KvmError(f"source.{word}: is for a path or url, a volume is known")
+    if "cache" in source and (given != ["url"] or "checksum" not in source):
+        raise KvmError("source.cache: goes with source.url and source.checksum")
     if given != ["volume"] and "format" not in source:
         raise KvmError("source.format: must be given, it is never guessed")
     if "pool" in source and given != ["volume"]:
