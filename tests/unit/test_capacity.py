@@ -123,8 +123,9 @@ def coming(tmp_path: Path) -> NextBoot:
         "proc/mounts": "/dev/vda / ext4 rw\ntmpfs /mem tmpfs rw\n/dev/vdb /data ext4 rw\nhugetlbfs /dev/hugepages hugetlbfs rw,pagesize=2M 0 0",
         "srv/disk": "", "mem/disk": "", "data/disk": "", "tmp/disk": "", "dev/loop7": "", "dev/vdc": "",
         "sys/bus/pci/devices/0000:01:00.0/sriov_totalvfs": "7", "sys/bus/pci/devices/0000:01:10.0/class": "0x020000",
-        "sys/bus/pci/devices/0000:01:00.0/net/ens1/x": "", "etc/anfitrion.d/sriov/ens1.conf": "address 0000:01:00.0\ncount 1\n",
-        "etc/systemd/system/multi-user.target.wants/anfitrion-sriov@ens1.service": "",
+        "sys/bus/pci/devices/0000:01:00.0/net/ens1/x": "", "sys/class/net/ens1/address": "52:54:00:cc:01:01",
+        "etc/anfitrion.d/sriov/525400cc0101.conf": "mac 52:54:00:cc:01:01\naddress 0000:01:00.0\ncount 1\n",
+        "etc/systemd/system/multi-user.target.wants/anfitrion-sriov@525400cc0101.service": "",
     }  # fmt: skip
     for name, text in files.items():
         here = tmp_path / name
@@ -134,6 +135,19 @@ def coming(tmp_path: Path) -> NextBoot:
         (tmp_path / f"sys/bus/pci/devices/0000:01:10.{index}").mkdir(exist_ok=True)
         (tmp_path / f"sys/bus/pci/devices/0000:01:00.0/virtfn{index}").symlink_to(f"../0000:01:10.{index}")
     return NextBoot(Root(str(tmp_path)), HOST)
+
+
+@pytest.mark.row("B10")
+@pytest.mark.row("S22")
+def test_the_vfs_of_the_next_boot_are_those_of_the_port_with_that_mac_address_and_else_of_the_one_there(coming: NextBoot, tmp_path: Path) -> None:
+    kept, mac = tmp_path / "etc/anfitrion.d/sriov/525400cc0101.conf", tmp_path / "sys/class/net/ens1/address"
+    assert coming.vfs == {"0000:01:00.0": 1}
+    kept.write_text(kept.read_text().replace("01:00.0", "09:00.0"))
+    assert NextBoot(coming.root, HOST).vfs == {"0000:01:00.0": 1}
+    mac.write_text("52:54:00:cc:09:09")
+    assert NextBoot(coming.root, HOST).vfs == {"0000:01:00.0": 0}
+    kept.write_text(kept.read_text().replace("09:00.0", "01:00.0"))
+    assert NextBoot(coming.root, HOST).vfs == {"0000:01:00.0": 1}
 
 
 ASKED = boot.Asked(lambda pool, volume: {"one": "/srv/disk"}.get(volume) if pool == "vms" else None, lambda group: group == "vg0")

@@ -75,12 +75,17 @@ class NextBoot:
     def vfs(self) -> Mapping[str, int]:
         """Number of virtual functions by the PCI address of their physical function."""
         found = {}
+        kept = sriov_boot.every(self.root)
         for address, name in pci.physical_functions(self.root).items():
-            boot = sriov_boot.parse(self.root.text(sriov_boot.file(name))) if name else None
-            enabled = bool(name) and self._enabled(sriov_boot.instance(name or ""))
-            count = boot.count if boot and enabled and boot.address in (None, address) else None
+            # By its MAC address as at boot; where it has another one now (below a bond), by where it was when its file was written.
+            there = [key for key, boot in kept.items() if boot.address == address]
+            key = next((key for key in (self._digits(name), *there) if key in kept), None)
+            count = kept[key].count if key and self._enabled(sriov_boot.instance(key)) else None
             found[address] = count if count is not None else self._by_link(name)
         return found
+
+    def _digits(self, name: str | None) -> str:
+        return (self.root.read(f"/sys/class/net/{name}/address") or "").lower().replace(":", "")
 
     def _by_link(self, name: str | None) -> int:
         """Return the count that a .link file of systemd gives an interface."""
