@@ -199,8 +199,9 @@ def test_the_host_is_back_under_its_old_address_if_nobody_confirms(host: Host) -
 
 def place(host: Host, manager: str, shape: str, top: str) -> None:
     """Put the files of a bridge that test_bridge.py of the unit tests says are written into a directory of the host."""
+    mode = "600" if manager == "networkmanager" else "644"
     for file in sorted((WRITTEN_FILES / shape / manager).iterdir()):
-        host.run("sh", "-c", 'mkdir -p "$(dirname "$1")"; cp "$0" "$1"; chmod 600 "$1"', str(file), f"{top}/{file.name}")
+        host.run("install", "-m", mode, str(file), f"{top}/{file.name}")
 
 
 # Many kernels on which the tests run have no bond and no VLAN: there the tools say what they make of the files; lab hosts make them.
@@ -234,8 +235,7 @@ def test_networkmanager_knows_every_word_of_a_vlan_on_a_bond(host: Host) -> None
 @pytest.mark.row("S32")
 def test_ifupdown_makes_a_vlan_on_a_bond_of_it(host: Host) -> None:
     place(host, "ifupdown", "vlan-on-bond", "/etc/network")
-    told = host.run("ifup", "--no-act", "--force", "--verbose", "br0", "bond0", check=False)
-    host.run("ifquery", "--list")
+    told = host.run("sh", "-c", "ifup --no-act --force --verbose br0 bond0 2>&1")
     for words in ("type bond mode 802.3ad miimon 200", "link add link bond0 name bond0.100 type vlan id 100", "link set dev bond0.100 master br0"):
         assert words in told, told
 
@@ -288,13 +288,13 @@ def test_what_cannot_be_done_is_refused_with_the_reason_and_nothing_is_touched(h
 
 @pytest.mark.parametrize("host", ["networkd"], indirect=True)
 @pytest.mark.row("S32")
-def test_a_bridge_with_a_guest_on_it_is_kept_and_one_that_somebody_removed_comes_back(host: Host) -> None:
+def test_a_bridge_with_a_guest_on_it_is_kept_and_one_that_somebody_removed_is_missed(host: Host) -> None:
     host.play(bridge(ports=["eth1"], manager="networkd"), CONFIRM)
     host.run("ip", "tuntap", "add", "vnet7", "mode", "tap")
     host.run("ip", "link", "set", "vnet7", "master", "br0")
     kept, shape = host.play(bridge(state="absent"), bridge(ports=["eth2"]))
     assert "vnet7 is on the bridge; take what is on it away first" in kept.message
     assert "ports: a bridge that is there is not made of something else" in shape.message
-    host.run("ip", "link", "set", "eth1", "nomaster")
+    host.run("ip", "link", "delete", "br0")
     (check,) = host.play(bridge(True))
-    assert [change["option"] for change in check.result["changes"]] == ["members"]
+    assert [change["option"] for change in check.result["changes"]] == ["bridge"]

@@ -180,6 +180,8 @@ def _options(root: Root, wanted: dict[str, Any], before: dict[str, Any] | None) 
     told = {key: (before or {})[key] for key in ("name", *OPTIONS) if key in (before or {})}
     given = {key: value for key, value in wanted.items() if key != "state"}
     if before is not None:
+        if "bond" in given and "bond" in before:
+            given["bond"] = {**before["bond"], **given["bond"]}
         for option in SHAPE:
             if option in given and given[option] != before.get(option):
                 raise KvmError(f"{option}: a bridge that is there is not made of something else; take it away with state: absent first")
