@@ -81,7 +81,8 @@ def files(wish: Wish) -> dict[str, str]:
     delay = [f"forward-delay={wish.forward_delay_s}"] if wish.forward_delay_s is not None else []
     bridge = ("bridge", [f"mac-address={wish.mac.upper()}", f"stp={str(wish.stp).lower()}", *delay])
     name, here = wish.name, wish.vlan is None
-    found = {name: _profile(name, "bridge", name, ["autoconnect-slaves=1", *(zone if here else [])], bridge, *(held if here else OFF), about=about if here else "")}
+    head = ["autoconnect-slaves=1", *(zone if here else [])]
+    found = {name: _profile(name, "bridge", name, head, bridge, *(held if here else OFF), about=about if here else "")}
     if wish.vlan is not None:
         vlan = ("vlan", ["flags=1", f"id={wish.vlan}", f"parent={wish.base}"])
         found[f"{name}-vlan"] = _profile(f"{name}-vlan", "vlan", wish.tagged, in_bridge, vlan)
