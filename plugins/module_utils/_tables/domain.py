@@ -442,7 +442,10 @@ def _check_characters(found: dict[str, Any]) -> None:
                 raise KvmError(f"{kind}[{item['port']}].path: a pty has none, libvirt chooses it")
             if "log_append" in item and "log" not in item:
                 raise KvmError(f"{kind}[{item['port']}].log_append: needs log")
-    ports = sorted(item["port"] for item in found.get("consoles") or [])
+    consoles, serials = found.get("consoles") or [], found.get("serials") or []
+    ports = sorted(item["port"] for item in consoles)
+    if consoles and serials and consoles[0]["port"] == serials[0]["port"]:
+        ports = sorted([0, *(item["port"] for item in consoles[1:])])  # the twin of the first serial port has its number
     if ports != list(range(len(ports))):
         raise KvmError(f"consoles: the ports are {', '.join(map(str, ports))}, expected 0 to {len(ports) - 1}")
 
