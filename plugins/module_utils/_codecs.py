@@ -529,14 +529,14 @@ WORD = Pattern(pattern=r"[A-Za-z0-9][A-Za-z0-9._:+-]*", says="a word of A-Za-z0-
 
 
 # libvirt drops a user alias with any other character without a word.
-_ALIAS = Pattern(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*", says="a word of A-Za-z0-9_-")
+ALIAS_WORD = Pattern(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*", says="a word of A-Za-z0-9_-")
 
 
 class Alias(Codec):
     """A name of the user's, kept as libvirt's user alias C(ua-…); libvirt's own aliases are no names."""
 
     def normal(self, value: Any) -> str:
-        return str(_ALIAS.normal(value))
+        return str(ALIAS_WORD.normal(value))
 
     def to_xml(self, value: Any) -> str:
         return f"ua-{self.normal(value)}"

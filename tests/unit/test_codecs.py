@@ -60,7 +60,10 @@ VALUES: dict[type, Any] = {
     c.Alias: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True),
     c.Document: PRINTABLE,
 }
-BY_VALUE = {c.INTERFACE: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", fullmatch=True), c.HOSTNAME: HOSTS, c.WORD: WORDS}
+BY_VALUE = {
+    c.INTERFACE: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", fullmatch=True), c.HOSTNAME: HOSTS, c.WORD: WORDS,
+    c.ALIAS_WORD: st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True),
+}  # fmt: skip
 
 
 def values(codec: c.Codec) -> Any:

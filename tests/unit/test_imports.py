@@ -25,7 +25,7 @@ MOST_SOURCE_OF = {
     "kvm_domain": 410_000, "kvm_domain_info": 410_000, "kvm_tuning": 200_000, "kvm_tuning_info": 200_000,
     "kvm_hostdev": 200_000, "kvm_hostdev_info": 200_000,
     # A pool is of a dozen types, a volume of many formats.
-    "kvm_pool": 200_000, "kvm_pool_info": 200_000, "kvm_volume": 200_000, "kvm_volume_info": 200_000,
+    "kvm_pool": 200_000, "kvm_pool_info": 200_000, "kvm_volume": 220_000, "kvm_volume_info": 220_000,
     "kvm_network": 200_000, "kvm_network_info": 200_000,
     # What stops a packet may be a rule of nftables, of both kinds of iptables or of ebtables.
     "kvm_path_info": 200_000,
