@@ -322,7 +322,8 @@ def test_what_a_killed_task_left_is_told_and_taken_away_by_the_next(play: Any, l
     run = play([told, {**volume(pool="l", name="b", backing={"pool": "l", "volume": "over", "format": "qcow2"}), "ignore_errors": True}])
     assert run.tasks[0].result["broken_chains"] == [{"volume": "l/over", "backing": str(here / "a")}]
     assert "its chain of images is broken" in run.tasks[1].message, run.output
-    assert [one.message for one in play(role).failed] == [f"images that lie on one that is gone: {[{'volume': 'l/over', 'backing': str(here / 'a')}]}"]
+    gone = [{"volume": "l/over", "backing": str(here / "a")}]
+    assert [one.message for one in play(role).failed] == [f"images that lie on one that is gone: {gone}"]
     libvirtd.run("virsh", "pool-destroy", "l")
 
 
