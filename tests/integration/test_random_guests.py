@@ -18,6 +18,7 @@ from random_guests import specs
 ROOT = Path(__file__).resolve().parents[2]
 GUESTS = int(os.environ.get("ANFITRION_GUESTS", "1000"))
 KEPT = 0.4  # of them at least; the rest are refused, most by libvirt
+DROPPED = 0.1  # of them at most are refused since libvirt took an option and did not keep it: it has a meaning only beside another
 
 LISTED = 60  # in one task
 # The same guests in every run: a failure of one is a failure of the next, and Hypothesis makes it small.
@@ -65,6 +66,7 @@ def test_random_options_are_kept_told_and_changed_or_refused_without_a_trace(ver
     tried()
     print(dict(outcomes), *reasons.most_common(), sep="\n")
     assert outcomes["kept"] >= KEPT * GUESTS
+    assert sum(count for why, count in reasons.items() if "the host did not keep" in why) <= DROPPED * GUESTS
     assert mortal_libvirtd.now == daemon, "libvirtd died of one of them"
 
 
