@@ -145,25 +145,6 @@ def test_a_backup_of_file_systems_that_are_held_still_needs_no_repair(play: Any,
     assert file_system.agent("guest-fsfreeze-status") == "thawed"
 
 
-@pytest.mark.row("S25")
-def test_what_a_guest_holds_in_memory_is_committed_with_an_undo_image(play: Any, linux: GuestOS, tmp_path: Path, libvirtd: Any) -> None:
-    base = tmp_path / "base.raw"
-    subprocess.run(["/usr/sbin/mke2fs", "-q", "-t", "ext4", str(base), "8M"], check=True)
-    libvirtd.run("virsh", "pool-create-as", "undo", "dir", "--target", str(tmp_path / "pool"), "--build")
-    undo = {"pool": "undo", "name": "undo", "backing": {"path": str(base), "format": "raw"}}
-    disk = {"target": "vdy", "path": str(tmp_path / "pool" / "undo"), "format": "qcow2"}
-    play([{"anfitrion.kvm.kvm_volume": undo}, {"anfitrion.kvm.kvm_domain": {"name": "linux", "disks": [disk]}}]).succeeded()
-    linux.until("mkdir -p /mnt; mount -t ext4 /dev/vdb /mnt 2>&1; mount", lambda seen: " /mnt " in seen)
-    linux.shell("sync; echo unwritten > /mnt/file")
-    real = play({"anfitrion.kvm.kvm_volume": {**undo, "changes": "commit"}}).succeeded().only
-    assert real.result["changes"][0]["how"] == "live"
-    assert state_of(base, "raw", tmp_path) == (False, "unwritten")
-    assert linux.agent("guest-fsfreeze-status") == "thawed"
-    assert linux.shell("cat /mnt/file; umount /mnt") == "unwritten"
-    play({"anfitrion.kvm.kvm_domain": {"name": "linux", "disks": [{**disk, "state": "absent"}]}}).succeeded()
-    libvirtd.run("virsh", "pool-destroy", "undo")
-
-
 @pytest.mark.row("S04")
 def test_an_agent_that_is_not_there_is_waited_for_and_no_longer(play: Any, fresh_name: str, libvirtd: Any) -> None:
     guest = {"name": fresh_name, "type": "qemu", "memory": {"size": "64MiB"}, "state": "running", "guest_agent": True}

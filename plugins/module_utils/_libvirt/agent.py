@@ -77,17 +77,6 @@ def _is_still(domain: Any) -> bool:
         return bool(ask(domain, "guest-fsfreeze-status", STILL_S) == "frozen")
 
 
-def tells_of_file_systems(domain: Any) -> bool:
-    """Tell whether there is an agent that is asked to hold file systems still; some may not be asked to, or cannot."""
-    if not connected(domain):
-        return False
-    try:
-        ask(domain, "guest-fsfreeze-status", STILL_S)
-    except libvirt.libvirtError:
-        return False
-    return True
-
-
 def bring_online(handle: Any, count: int, patience: int) -> None:
     """Have the guest's kernel use its first C(count) vCPUs; raise KvmError with its last words when it does not in time."""
     deadline = time.monotonic() + patience

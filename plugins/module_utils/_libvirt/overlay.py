@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import agent
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.content import replace_step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, refresh, volumes_in
@@ -33,8 +31,7 @@ def flatten(session: Libvirt, place: Place, name: str, path: str, found: dict[st
     def pull_live() -> None:
         guest, target = disks[0]
         with told(f"cannot copy what is below into the disk {target} of the running guest {guest}"):
-            if not session.domains()[guest].blockJobInfo(target, 0):  # else a task that was killed began it
-                session.domains()[guest].blockPull(target, 0, 0)
+            session.domains()[guest].blockPull(target, 0, 0)
         wait_for_job(session.domains()[guest], target)
         refresh(session, place)
 
@@ -120,34 +117,17 @@ def _commit_live(session: Libvirt, guest: str, target: str, path: str, found: di
     domain, backing = session.domains()[guest], found["backing"]
     size = image.info(path, found["format"])["virtual-size"]
     with told(f"cannot commit the disk {target} of the running guest {guest}"):
-        if not _commits(domain, target):
-            domain.blockCommit(target, None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+        domain.blockCommit(target, None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
     wait_for_job(domain, target, until_ready=True)
+    with told(f"cannot have {guest} go on with {backing['path']}"):
+        domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
 
     def fill(draft: str) -> None:
         # The guest has the image below open: it is not looked at.
         image.create(draft, found["format"], size, ("-u", "-b", backing["path"], "-F", backing["format"]))
 
-    pivoted = False
-    try:
-        # What the guest still holds in its own memory is written first, if it has an agent to tell it to. It stays still
-        # until it writes to its own image again: so what is below is whole, and nothing later is in it.
-        with agent.still(domain, agent.tells_of_file_systems(domain)):
-            with told(f"cannot have {guest} go on with {backing['path']}"):
-                domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-            pivoted = True
-            replace_step("", path, fill).do()
-            put_on_top(domain, {target: (path, found["format"])})
-    except KvmError:
-        if not pivoted:
-            with suppress(libvirt.libvirtError):
-                domain.blockJobAbort(target, 0)  # the guest goes on as before
-        raise
-
-
-def _commits(domain: Any, target: str) -> bool:
-    """Tell whether a disk is being committed already: by a task that was killed, it goes on without it."""
-    return bool(domain.blockJobInfo(target, 0).get("type") == libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_ACTIVE_COMMIT)
+    replace_step("", path, fill).do()
+    put_on_top(domain, {target: (path, found["format"])})
 
 
 def put_on_top(domain: Any, files: dict[str, tuple[str, str]]) -> None:
