@@ -276,5 +276,3 @@ def _keep_definition(draft: str, tree: Any) -> None:
         path = os.path.join(draft, "domain.xml")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(_xml.text_of(tree))
-
-

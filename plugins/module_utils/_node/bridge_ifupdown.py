@@ -190,7 +190,8 @@ def _hooks(wish: Wish, mtu: str | None) -> tuple[list[str], list[str]]:
 def layout(root: Root, before: Wish | None, wish: Wish | None) -> Layout:
     """Return what takes ifupdown from one bridge to another, or to none."""
     one = wish or before
-    assert one is not None
+    if one is None:
+        raise AssertionError("from no bridge to no bridge there is no way")
     bare = without(root, one.name)
     new = bare if wish is None else files(_Texts(root, bare), wish)
     changed: dict[str, tuple[str | None, int]] = {path: (text, root.mode(path) or 0o644) for path, text in new.items()}

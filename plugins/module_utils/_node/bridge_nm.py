@@ -113,7 +113,8 @@ def layout(_root: Root, before: Wish | None, wish: Wish | None) -> Layout:
             return Layout(changed, (), (reload, reapply), (), (" ".join(reload), " ".join(reapply)))
         back = (*delete_lines(wish.made), *_old_up(wish))
         return Layout(changed, (), (reload, *ups), (), ("nmcli connection reload", *back))
-    assert before is not None
+    if before is None:
+        raise AssertionError("from no bridge to no bridge there is no way")
     up = _old_up(before)
     ours = tuple(f"nmcli --wait 60 connection up {uuid_of(one)}" for one in _order(before))
     return Layout(changed, (), (reload, *(["sh", "-c", line] for line in up)), (), ("nmcli connection reload", *ours))
