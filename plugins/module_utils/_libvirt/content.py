@@ -201,7 +201,7 @@ def copy_step(session: Libvirt, place: Place, wanted: dict[str, Any], origin: Or
         Root().place(mark, f"{place.name}/{name}\n", 0o600)
         try:
             with told("cannot create the volume"):
-                handle = volumes_in(session, place)[name] = place.handle.createXML(text_of(tree), 0)  # type: ignore[union-attr]
+                handle = volumes_in(session, place)[name] = place.pool.createXML(text_of(tree), 0)
                 path = handle.path()
         except KvmError:
             Root().remove(mark)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, patiently, told
 
 
@@ -20,6 +21,13 @@ class Place:
     type: str = "dir"
     path: str | None = None
     active: bool = False
+
+    @property
+    def pool(self) -> Any:
+        """The handle. Raises KvmError where there is no such pool."""
+        if self.handle is None:
+            raise KvmError(f"pool {self.name!r} does not exist")
+        return self.handle
 
 
 def place_of(session: Libvirt, name: str) -> Place:
@@ -40,7 +48,7 @@ def place_of(session: Libvirt, name: str) -> Place:
 
 def volumes_in(session: Libvirt, place: Place) -> dict[str, Any]:
     """Return the volumes of an active pool by name; listed once a task."""
-    return session.all(f"volumes of pool {place.name}", lambda: place.handle.listAllVolumes(0))  # type: ignore[union-attr]
+    return session.all(f"volumes of pool {place.name}", lambda: place.pool.listAllVolumes(0))
 
 
 def file_of(session: Libvirt, place: Place, name: str) -> str | None:
@@ -66,8 +74,8 @@ def find_volume(session: Libvirt, place: Place, name: str) -> Any | None:
 def refresh(session: Libvirt, place: Place) -> None:
     """Have libvirt look anew at what the pool holds. It refuses while it works on a volume there: that is waited for."""
     with told(f"cannot refresh pool {place.name!r}"):
-        patiently(lambda: place.handle.refresh(0))  # type: ignore[union-attr]
-        fresh = {volume.name(): volume for volume in place.handle.listAllVolumes(0)}  # type: ignore[union-attr]
+        patiently(lambda: place.pool.refresh(0))
+        fresh = {volume.name(): volume for volume in place.pool.listAllVolumes(0)}
     volumes = volumes_in(session, place)
     with session.lock:
         volumes.update(fresh)

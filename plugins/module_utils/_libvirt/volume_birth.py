@@ -99,7 +99,7 @@ def _create_step(session: Libvirt, place: Place, wanted: dict[str, Any], tree: A
     def create() -> None:
         try:
             with told("cannot create the volume"):
-                volumes_in(session, place)[name] = place.handle.createXML(text, flags)  # type: ignore[union-attr]
+                volumes_in(session, place)[name] = place.pool.createXML(text, flags)
         except KvmError:
             _clean_up(session, place, name)
             raise
