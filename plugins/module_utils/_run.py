@@ -146,10 +146,10 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
         return [_normal(kind, own)]
     if own:
         raise KvmError(f"{', '.join(sorted(own))}: give it in an entry of {kind.plural}, or for all of them in defaults")
-    spec = _fields.argument_spec(kind.table.rows)
+    validator = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows))
     done: list[dict[str, Any]] = []
     for index, entry in enumerate(module.params[kind.plural]):
-        result = ArgumentSpecValidator(spec).validate(_merged(module.params["defaults"] or {}, entry))
+        result = validator.validate(_merged(module.params["defaults"] or {}, entry))
         module.no_log_values.update(result._no_log_values)
         where = f"{kind.plural}[{index}] {_label(kind, entry)!r}"
         if result.error_messages:

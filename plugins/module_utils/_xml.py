@@ -104,8 +104,19 @@ def new(tag: str) -> Element:
 
 def find(element: Element, path: str) -> Element | None:
     """Return the first element at a path (an attribute at its end is not looked at)."""
-    found = find_all(element, path)
-    return found[0] if found else None
+    return _first(element, _split(path)[0])
+
+
+def _first(element: Element, steps: tuple[_Step, ...]) -> Element | None:
+    # Reading a guest asks this some two hundred times, mostly for an attribute of the element itself or of a child.
+    if not steps:
+        return element
+    for child in element.iterchildren(steps[0].tag):
+        if not steps[0].conditions or steps[0].matches(child):
+            found = _first(child, steps[1:])
+            if found is not None:
+                return found
+    return None
 
 
 def find_all(element: Element, path: str) -> list[Element]:
@@ -147,8 +158,8 @@ def add(element: Element, path: str) -> Element:
 
 def get(element: Element, path: str) -> tuple[str | None, str | None]:
     """Return the text or attribute at a path and the unit attribute beside it; None where there is none."""
-    attribute = _split(path)[1]
-    owner = find(element, path)
+    steps, attribute = _split(path)
+    owner = _first(element, steps)
     if owner is None:
         return None, None
     text = owner.get(attribute) if attribute else owner.text

@@ -1,27 +1,30 @@
-"""Fifty guests by one task against the limit: a plain libvirt loop plus one module that does nothing. Run by scripts/bench.
+"""Guests by one task against the limit: a plain libvirt loop and a module that does nothing. Run by scripts/bench.
 
-Both modules are called for the first time in the playbook that measures them (a second call of the same module finds its
-payload built) after a task of another that warms ansible up. The median of the rounds counts; run it on a machine that is idle.
+GUESTS of the environment says how many; the long form is 200. RIVAL is a directory with ansible-playbook and community.libvirt
+(scripts/bench makes one): its loop is then run too, over 25 guests, and its time taken as so much more for as many as ours.
+The median of the rounds counts; run it on a machine that is idle.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+import pytest
+from playing import PYTHON, ROOT, Timed, inside, is_changed, played, timed
 
-ROOT = Path(__file__).resolve().parents[2]
-PRIVATE_LIBVIRTD = str(ROOT / "scripts" / "private-libvirtd")
-GUESTS = 50
+GUESTS = int(os.environ.get("GUESTS", "50"))
+RIVAL = os.environ.get("RIVAL")
 ROUNDS = 5
-MOST_FIRST = 1.5  # first run / (libvirt loop + module that does nothing)
+RIVAL_GUESTS = 25
+# First run / (loop that defines + a module that does nothing); the same with a module that is passed the same options.
+MOST_FIRST, MOST_FIRST_PASSED = 1.5, 1.3
+MOST_SECOND_PASSED = 1.2  # unchanged run / (loop that reads + a module that does nothing and is passed the same options)
 MOST_SECOND = 1.1  # second run / first run; the margin is the noise of a shared machine
+LEAST_RIVAL = {50: 12, 200: 45}  # how many times longer community.libvirt's loop takes
 
 NAMES = [f"bench{number:03}" for number in range(GUESTS)]
 TASK = {
@@ -30,7 +33,7 @@ TASK = {
             "name": name,
             "vcpus": {"count": 1, "max": 2},
             "disks": [{"target": "vda", "path": f"/srv/{name}.qcow2"}],
-            "interfaces": [{"name": "lan", "mac": f"52:54:00:00:01:{number:02x}", "type": "user"}],
+            "interfaces": [{"name": "lan", "mac": f"52:54:00:00:{number // 256:02x}:{number % 256:02x}", "type": "user"}],
         }
         for number, name in enumerate(NAMES)
     ],
@@ -47,7 +50,7 @@ DOCUMENT = """
   <features><acpi/><apic/></features>
   <devices>
     <disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="/srv/{name}.qcow2"/><target dev="vda" bus="virtio"/></disk>
-    <interface type="user"><mac address="52:54:00:00:01:{number:02x}"/><alias name="ua-lan"/><model type="virtio"/></interface>
+    <interface type="user"><mac address="52:54:00:00:{high:02x}:{low:02x}"/><alias name="ua-lan"/><model type="virtio"/></interface>
     <console type="pty"/>
     <channel type="unix"><target type="virtio" name="org.qemu.guest_agent.0"/></channel>
     <rng model="virtio"><backend model="random">/dev/urandom</backend></rng>
@@ -58,66 +61,106 @@ DOCUMENT = """
 """.replace("{ports}", '<controller type="pci" model="pcie-root-port"/>' * 11)
 
 
-def inside(directory: Path, *command: str, **options: Any) -> str:
-    full = [PRIVATE_LIBVIRTD, "exec", str(directory), "--", *command]
-    return subprocess.run(full, check=True, capture_output=True, text=True, **options).stdout
-
-
-def played(
-    directory: Path, work: Path, module: str = "anfitrion.kvm.kvm_domain", task: dict[str, Any] | None = None
-) -> dict[str, tuple[float, bool]]:
-    """Run the tasks of one round; return how long each took and whether it said changed."""
-    tasks = [{"name": name, action: options} for name, action, options in (
-        ("warm", "ansible.builtin.ping", {}), ("nothing", "nothing", {}), ("first", module, task or TASK), ("second", module, task or TASK),
-    )]  # fmt: skip
-    (work / "book.yml").write_text(yaml.safe_dump([{"hosts": "target", "gather_facts": False, "tasks": tasks}]))
-    host = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
-    (work / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"target": host}}}))
-    environment = {
-        **os.environ, "ANSIBLE_LIBRARY": str(ROOT / "tests/bench/library"),
-        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/bench/callback_plugins"), "ANSIBLE_CALLBACKS_ENABLED": "durations",
-        "ANSIBLE_DURATIONS": str(work / "durations"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"), "ANSIBLE_HOME": str(work / "home"),
-    }  # fmt: skip
-    playbook = str(Path(sys.executable).parent / "ansible-playbook")
-    inside(directory, playbook, "-i", "hosts.yml", "book.yml", cwd=work, env=environment, stdin=subprocess.DEVNULL)
-    lines = [json.loads(line) for line in (work / "durations").read_text().splitlines()]
-    return {line["task"]: (line["seconds"], line["changed"]) for line in lines}
-
-
-def timed(directory: Path, *command: str) -> float:
-    """Return the seconds that a program took inside the namespaces, without the way there."""
-    script = "import subprocess, sys, time; t = time.perf_counter(); subprocess.run(sys.argv[1:], check=True); print(time.perf_counter() - t)"
-    return float(inside(directory, "/usr/bin/python3", "-c", script, *command))
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("xml")
+    for number, name in enumerate(NAMES):
+        (made / f"{name}.xml").write_text(DOCUMENT.format(name=name, high=number // 256, low=number % 256))
+    return made
 
 
 def emptied(directory: Path) -> None:
-    inside(directory, "sh", "-c", "for name in $(virsh list --all --name); do virsh undefine $name; done")
+    inside(directory, PYTHON, "-c", "import libvirt\nfor one in libvirt.open('qemu:///system').listAllDomains(): one.undefine()")
 
 
-def test_fifty_guests_cost_little_more_than_the_limit(directory: Path, tmp_path: Path) -> None:
-    firsts, seconds = [], []
+def looped(directory: Path, documents: Path, what: str) -> Timed:
+    return timed(directory, PYTHON, str(ROOT / "tests/bench/libvirt_loop.py"), what, str(documents))
+
+
+def one_round(directory: Path, documents: Path, work: Path) -> dict[str, Timed]:
+    """Run each contender once, one after the other, so that a machine that slows down slows all of them."""
+    ours = "anfitrion.kvm.kvm_domain"
+    emptied(directory)
+    times = {"define": looped(directory, documents, "define"), "read": looped(directory, documents, "read")}
+    emptied(directory)
+    times["nothing"] = played(directory, work, "nothing", {})
+    times["passed"] = played(directory, work, "nothing", {"given": TASK})
+    times["check"] = played(directory, work, ours, TASK, check=True)
+    times["first"] = played(directory, work, ours, TASK)
+    times["second"] = played(directory, work, ours, TASK)
+    assert is_changed(times["check"])
+    assert is_changed(times["first"])
+    assert not is_changed(times["second"])
+    return times
+
+
+def test_guests_cost_little_more_than_the_limit(directory: Path, documents: Path, tmp_path: Path) -> None:
+    ratios: dict[str, list[float]] = {"first": [], "first passed": [], "second passed": [], "second": []}
     for number in range(ROUNDS):
-        work = tmp_path / f"round{number}"
-        documents = work / "xml"
-        documents.mkdir(parents=True)
-        for place, name in enumerate(NAMES):
-            (documents / f"{name}.xml").write_text(DOCUMENT.format(name=name, number=place))
-        emptied(directory)
-        times = played(directory, work)
-        assert times["first"][1]
-        assert not times["second"][1]
-        emptied(directory)
-        loop = timed(directory, "/usr/bin/python3", str(ROOT / "tests/bench/libvirt_loop.py"), str(documents))
-        nothing, first, second = (times[name][0] for name in ("nothing", "first", "second"))
-        firsts.append(first / (loop + nothing))
-        seconds.append(second / first)
-        print(
-            f"\nround {number + 1}: nothing {nothing:.2f} s, libvirt loop {loop:.2f} s, first {first:.2f} s, second {second:.2f} s;"
-            f" first/limit {firsts[-1]:.2f}, second/first {seconds[-1]:.2f}",
-            end="",
+        times = one_round(directory, documents, tmp_path / f"round{number}")
+        define, read, nothing, passed, first, second = (
+            times[name].seconds for name in ("define", "read", "nothing", "passed", "first", "second")
         )
-    print(f"\nmedian of {ROUNDS} rounds, {GUESTS} guests: first/limit {statistics.median(firsts):.2f} (at most {MOST_FIRST}),"
-          f" second/first {statistics.median(seconds):.2f} (at most {MOST_SECOND})")  # fmt: skip
-    assert statistics.median(firsts) <= MOST_FIRST
-    assert statistics.median(seconds) <= MOST_SECOND
+        ratios["first"].append(first / (define + nothing))
+        ratios["first passed"].append(first / (define + passed))
+        ratios["second passed"].append(second / (read + passed))
+        ratios["second"].append(second / first)
+        print(f"\nround {number + 1}: " + ", ".join(f"{name} {run.seconds:.2f} s" for name, run in times.items()), end="")
+    middle = {name: statistics.median(values) for name, values in ratios.items()}
+    print(
+        f"\nmedian of {ROUNDS} rounds, {GUESTS} guests, whole commands: first/(loop + nothing) {middle['first']:.2f} (at most {MOST_FIRST});"
+        f" with a module that is passed the same: first {middle['first passed']:.2f} (at most {MOST_FIRST_PASSED}),"
+        f" unchanged {middle['second passed']:.2f} (at most {MOST_SECOND_PASSED}); second/first {middle['second']:.2f} (at most {MOST_SECOND});"
+        f" largest process {max(run.memory for run in times.values())} MiB"
+    )
+    assert middle["first"] <= MOST_FIRST
+    assert middle["first passed"] <= MOST_FIRST_PASSED
+    assert middle["second passed"] <= MOST_SECOND_PASSED
+    assert middle["second"] <= MOST_SECOND
+
+
+def test_libvirt_is_asked_no_more_than_it_takes(directory: Path, tmp_path: Path) -> None:
+    emptied(directory)
+    first, second = (calls(directory, tmp_path / name) for name in ("first", "second"))
+    print(f"\n{GUESTS} guests, calls of libvirt: first run {sum(first.values())} {first}, second run {sum(second.values())} {second}")
+    assert first["virDomainDefineXML"] == GUESTS
+    assert "virDomainDefineXML" not in second
+    assert sum(first.values()) <= FIXED_CALLS + 2 * GUESTS
+    assert sum(second.values()) <= FIXED_CALLS + GUESTS
+
+
+FIXED_CALLS = 10  # opening, asking what QEMU can, listing, closing
+ON_THIS_SIDE = ("virDomainGetName", "virDomainGetID", "virDomainFree", "virDomainDispose", "virConnectOpenInternal")
+
+
+def calls(directory: Path, work: Path) -> dict[str, int]:
+    """Run the task; return how often it called each function of libvirt's that goes to the daemon."""
+    work.mkdir()
+    log = work / "calls"
+    variables = {"LIBVIRT_LOG_FILTERS": "1:libvirt", "LIBVIRT_LOG_OUTPUTS": f"1:file:{log}", "LIBVIRT_DEBUG": "1"}
+    played(directory, work, "anfitrion.kvm.kvm_domain", TASK, variables)
+    found: dict[str, int] = {}
+    for name in re.findall(r" : (vir(?:Domain|Connect|Node)\w+):\d+ : ", log.read_text()):
+        if name not in ON_THIS_SIDE:
+            found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+@pytest.mark.skipif(not RIVAL, reason="RIVAL names no directory with community.libvirt; scripts/bench makes one for --rival")
+def test_a_loop_of_community_libvirt_takes_many_times_longer(directory: Path, documents: Path, tmp_path: Path) -> None:
+    emptied(directory)
+    ours = played(directory, tmp_path / "ours", "anfitrion.kvm.kvm_domain", TASK)
+    emptied(directory)
+    loop: list[Any] = [(documents / f"{name}.xml").read_text() for name in NAMES[:RIVAL_GUESTS]]
+    theirs = played(
+        directory, tmp_path / "theirs", "community.libvirt.virt", {"command": "define", "xml": "{{ item }}"}, loop=loop,
+        ansible=Path(RIVAL or ""), collections=tmp_path / "none",
+    )  # fmt: skip
+    assert is_changed(theirs)
+    nothing = played(directory, tmp_path / "nothing", "nothing", {}).seconds
+    whole = nothing + (theirs.seconds - nothing) * GUESTS / RIVAL_GUESTS
+    print(
+        f"\n{GUESTS} guests: ours {ours.seconds:.2f} s, community.libvirt {whole:.1f} s (from {RIVAL_GUESTS} in {theirs.seconds:.1f} s),"
+        f" {whole / ours.seconds:.0f} times"
+    )
+    assert whole / ours.seconds >= LEAST_RIVAL.get(GUESTS, 0)

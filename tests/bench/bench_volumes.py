@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench_domains import inside, played, timed
+from playing import PYTHON, inside, is_changed, played, timed
 
 VOLUMES = int(os.environ.get("VOLUMES", "100"))
 MOST_SECOND_S = 2.0  # over the bare listing
@@ -32,13 +32,14 @@ assert [volume.XMLDesc(0) for volume in pool.listAllVolumes(0)]
 def test_volumes_of_a_list_cost_little_more_than_a_loop(directory: Path, tmp_path: Path) -> None:
     for name in ("loop", "task"):
         inside(directory, "virsh", "pool-create-as", name, "dir", "--target", str(directory / name), "--build")
-    loop = timed(directory, "/usr/bin/python3", "-c", LOOP, "loop", str(VOLUMES))
-    listing = timed(directory, "/usr/bin/python3", "-c", LIST, "loop")
+    loop = timed(directory, PYTHON, "-c", LOOP, "loop", str(VOLUMES)).seconds
+    listing = timed(directory, PYTHON, "-c", LIST, "loop").seconds
     entries = [{"name": f"v{number:04}", "capacity": "8MiB"} for number in range(VOLUMES)]
-    times = played(directory, tmp_path, "anfitrion.kvm.kvm_volume", {"defaults": {"pool": "task"}, "volumes": entries})
-    assert times["first"][1]
-    assert not times["second"][1]
-    nothing, first, second = (times[name][0] for name in ("nothing", "first", "second"))
+    task = {"defaults": {"pool": "task"}, "volumes": entries}
+    nothing = played(directory, tmp_path / "nothing", "nothing", {}).seconds
+    runs = [played(directory, tmp_path / name, "anfitrion.kvm.kvm_volume", task) for name in ("first", "second")]
+    assert [is_changed(run) for run in runs] == [True, False]
+    first, second = (run.seconds for run in runs)
     print(
         f"\n{VOLUMES} volumes: plain loop {loop:.2f} s, first run {first:.2f} s ({first / (loop + nothing):.2f} times loop and bare module);"
         f" bare listing {listing:.2f} s, second run {second:.2f} s ({second - listing - nothing:.2f} s over listing and bare module {nothing:.2f} s)",

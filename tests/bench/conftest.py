@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench_domains import PRIVATE_LIBVIRTD
+from playing import PRIVATE_LIBVIRTD
 
 
 @pytest.fixture(scope="module")

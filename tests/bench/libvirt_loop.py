@@ -1,4 +1,4 @@
-"""The limit: define guests from finished XML in a plain loop. Usage: libvirt_loop.py DIR"""
+"""The limit: define guests from finished XML, or read them, in a plain loop. Usage: libvirt_loop.py define|read DIR"""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 
 import libvirt
 
-documents = [path.read_text(encoding="utf-8") for path in sorted(Path(sys.argv[1]).glob("*.xml"))]
+what, directory = sys.argv[1:]
 connection = libvirt.open("qemu:///system")
-for document in documents:
-    connection.defineXML(document)
+if what == "define":
+    for document in [path.read_text(encoding="utf-8") for path in sorted(Path(directory).glob("*.xml"))]:
+        connection.defineXML(document)
+else:
+    for domain in connection.listAllDomains():
+        domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE)
 connection.close()

@@ -192,13 +192,41 @@ class Run:
 Play = Callable[..., Run]
 
 
-@pytest.fixture
-def play(libvirtd: Libvirtd, tmp_path: Path) -> Play:
-    """play(tasks, check=False, diff=True, **variables) runs a list of tasks, or one, and returns a Run; a failed task is not an error here."""
-    counter = itertools.count(1)
+@dataclass(frozen=True)
+class Playbooks:
+    """A process inside the daemon's namespaces that runs playbooks; see playbooks.py."""
+
+    process: subprocess.Popen[str]
+    temporary: Path
+
+    def run(self, work: Path, *arguments: str) -> tuple[int, str]:
+        """Run ansible-playbook in WORK; return how it ended and what it said."""
+        output = work / "output"
+        variables = {name: value for name, value in environment(work, self.temporary).items() if name in ("HOME", "ANSIBLE_RECORD")}
+        request = {"arguments": arguments, "directory": str(work), "environment": variables, "output": str(output)}
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline()), output.read_text(errors="replace")
+
+
+@pytest.fixture(scope="session")
+def playbooks(libvirtd: Libvirtd) -> Iterator[Playbooks]:
     # Sockets are made below it, whose paths may have 107 characters; that of a test is too long for it.
     temporary = libvirtd.directory.parent / "t"
-    temporary.mkdir(exist_ok=True)
+    temporary.mkdir()
+    # The environment that runs pytest, found beside its Python; sys.executable is not resolved.
+    command = libvirtd.command(sys.executable, str(Path(__file__).parent / "playbooks.py"))
+    variables = environment(temporary, temporary)
+    with subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Playbooks(process, temporary)
+
+
+@pytest.fixture
+def play(playbooks: Playbooks, tmp_path: Path) -> Play:
+    """play(tasks, check=False, diff=True, **variables) runs a list of tasks, or one, and returns a Run; a failed task is not an error here."""
+    counter = itertools.count(1)
 
     def play(tasks: Options | list[Options], check: bool = False, diff: bool = True, **variables: Any) -> Run:
         work = tmp_path / f"play{next(counter)}"
@@ -208,24 +236,13 @@ def play(libvirtd: Libvirtd, tmp_path: Path) -> Play:
         (work / "playbook.yml").write_text(yaml.safe_dump(book, sort_keys=False))
         (work / "inventory.yml").write_text(yaml.safe_dump(INVENTORY))
         flags = [flag for flag, wanted in (("--check", check), ("--diff", diff)) if wanted]
-        # The environment that runs pytest, found beside its Python; sys.executable is not resolved.
-        ansible_playbook = str(Path(sys.executable).parent / "ansible-playbook")
-        done = subprocess.run(
-            [PRIVATE_LIBVIRTD, "exec", str(libvirtd.directory), "--", ansible_playbook, "-i", "inventory.yml", "playbook.yml", *flags],
-            cwd=work,
-            env=environment(work, temporary),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        status, output = playbooks.run(work, "-i", "inventory.yml", "playbook.yml", *flags)
         record = work / "record.jsonl"
         # 2 is "a task failed on a host"; anything else is a playbook that did not run.
-        if done.returncode not in (0, 2) or not record.exists():
-            pytest.fail(f"ansible-playbook ended with {done.returncode}:\n{done.stdout}")
+        if status not in (0, 2) or not record.exists():
+            pytest.fail(f"ansible-playbook ended with {status}:\n{output}")
         lines = [json.loads(line) for line in record.read_text().splitlines()]
-        return Run([Task(line["task"], line["outcome"], line["result"]) for line in lines if "task" in line], done.stdout)
+        return Run([Task(line["task"], line["outcome"], line["result"]) for line in lines if "task" in line], output)
 
     return play
 
