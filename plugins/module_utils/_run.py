@@ -37,6 +37,7 @@ class Kind:
     at_once: how many objects of a list are worked on at a time; 1 where one may build on another.
     waves: (wanted entries) -> the same in groups, one after the other, within which none builds on another.
     after: the option that names objects of the list to be done before this one; if one of them fails, it is left alone.
+    tells_state: the result also says what there is when the task ends, under the table's noun, as the info twin does.
     imports: (Python package, the traceback of its failed import) pairs that the module cannot do without.
     """
 
@@ -53,6 +54,7 @@ class Kind:
     at_once: int = 1
     waves: Callable[[list[dict[str, Any]]], list[list[dict[str, Any]]]] = lambda entries: [entries]
     after: str | None = None
+    tells_state: bool = False
 
 
 def module_spec(kind: Kind) -> dict[str, Any]:
@@ -90,6 +92,8 @@ def run(kind: Kind) -> None:
         module.fail_json(msg=str(error))
     try:
         results = [result for wave in kind.waves(entries) for result in _all(module, kind, session, wave)]
+        if kind.tells_state:
+            results[0][kind.table.noun] = kind.read(session, None)[0]
     except KvmError as error:
         module.fail_json(msg=str(error))
     finally:

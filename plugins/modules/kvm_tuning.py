@@ -10,7 +10,8 @@ module: kvm_tuning
 short_description: Memory and KVM settings of a host
 description:
   - Sets kernel samepage merging, huge pages of each NUMA node, NUMA balancing, transparent huge pages, parameters of the virtual memory,
-    nested guests, the tuned profile, isolated CPUs and the kernel's command line, in the running kernel and for every boot.
+    nested guests, kernel modules, the packet filter of bridges, the tuned profile, isolated CPUs and the kernel's command line, in the
+    running kernel and for every boot.
   - Desired, running and persisted state are compared separately; the task is changed when either of them differs.
   - Every value is read back, since the kernel accepts writes that it does not, or not wholly, carry out. When one fails, all earlier
     ones are set back.
@@ -20,8 +21,10 @@ description:
     is looked for in every generated entry, and everything is put back when the generator fails.
   - What a knob was before its first change is kept in C(/etc/anfitrion.d/found.json); O(unset) gives it back.
   - It writes C(/etc/tmpfiles.d/50-anfitrion-ksm.conf), C(/etc/tmpfiles.d/50-anfitrion-thp.conf), C(/etc/anfitrion.d/hugepages.conf) with
-    C(anfitrion-hugepages.service), C(/etc/sysctl.d/90-anfitrion-kvm.conf) C(/etc/modprobe.d/anfitrion-kvm.conf),
-    C(/etc/default/grub.d/60-anfitrion.cfg) and units such as C(dev-hugepages1G.mount).
+    C(anfitrion-hugepages.service), C(/etc/sysctl.d/90-anfitrion-kvm.conf), C(/etc/modprobe.d/anfitrion-kvm.conf),
+    C(/etc/modules-load.d/anfitrion-kvm.conf), C(/etc/sysctl.d/91-anfitrion-bridges.conf) with
+    C(/etc/udev/rules.d/91-anfitrion-bridges.rules), C(/etc/default/grub.d/60-anfitrion.cfg) and units such as
+    C(dev-hugepages1G.mount).
 version_added: 0.1.0
 author: anfitrion.kvm contributors (@anfitrion)
 extends_documentation_fragment:
@@ -115,6 +118,11 @@ reboot_reasons:
   type: list
   elements: str
   sample: []
+tuning:
+  description: What the host has when the task ends, in check mode what it has now, in the words of the options.
+  returned: success
+  type: dict
+  sample: {"ksm": {"enabled": true, "pages_to_scan": 1000}, "numa_balancing": 0}
 ksm_risks:
   description: What O(ksm.accept_risk) accepted.
   returned: when O(ksm.enabled=true)

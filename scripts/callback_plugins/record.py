@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Write what each task returned, and the recap, to the file that ANSIBLE_RECORD names, one JSON object a line.
 
-A task: {"task", "host", "check", "outcome": ok|failed|skipped|unreachable, "result": {...}}.
+A task: {"task", "host", "check", "outcome": ok|failed|skipped|unreachable, "seconds", "result": {...}}.
 The recap: {"recap": {host: {ok, changed, failures, ...}}}.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from ansible import context
@@ -33,8 +34,15 @@ class CallbackModule(CallbackBase):
 
     _check = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: dict[tuple[str, str], float] = {}
+
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._check = bool(getattr(play, "check_mode", False)) or bool(context.CLIARGS.get("check"))
+
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        self._started[host.get_name(), task._uuid] = time.monotonic()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         self._write_task("ok", result)
@@ -55,8 +63,11 @@ class CallbackModule(CallbackBase):
         # ansible-core 2.19 made the names public and deprecates the others.
         host = result.host if hasattr(result, "host") else result._host
         values = result.result if hasattr(result, "result") else result._result
+        task = result.task if hasattr(result, "task") else result._task
+        seconds = round(time.monotonic() - self._started.pop((host.get_name(), task._uuid), time.monotonic()), 2)
         public = {key: value for key, value in values.items() if not key.startswith("_ansible")}
-        self._write({"task": result.task_name, "host": host.get_name(), "check": self._check, "outcome": outcome, "result": public})
+        line = {"task": result.task_name, "host": host.get_name(), "check": self._check, "outcome": outcome, "seconds": seconds}
+        self._write({**line, "result": public})
 
     @staticmethod
     def _write(line: dict[str, Any]) -> None:

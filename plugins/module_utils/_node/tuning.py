@@ -11,11 +11,13 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmEr
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import (
     _sysctl,
     bootloader,
+    bridge_filter,
     cmdline,
     found,
     hugepages,
     hugepages_boot,
     isolation,
+    kernel_modules,
     ksm,
     nested,
     rivals,
@@ -140,6 +142,8 @@ def read(root: Root, _name: str | None) -> list[dict[str, Any]]:
         "transparent_hugepages": {name: chosen(text) for name, text in thp.items() if text} or None,
         "vm": {name: value for name, value in vm.items() if value is not None} or None,
         "nested": nested.read(root),
+        "kernel_modules": kernel_modules.read_persisted(root) or None,
+        "bridge_filter": bridge_filter.read(root),
         "tuned": tuned.read(root),
         "cpu_isolation": isolation.read(root),
     }
@@ -174,9 +178,12 @@ KNOBS: dict[str, tuple[Make, Optional[Make]]] = {
         lambda root, wanted: _sysctl.several(root, "vm", VM_ROWS, wanted),
         lambda root, had: _sysctl.give_back(root, {f"vm.{k}": v for k, v in VM_ROWS.items()}, {f"vm.{k}": v for k, v in had.items()}),
     ),
+    # What nested writes for the module is there before that is loaded.
     "nested": (nested.part, nested.give_back),
+    "kernel_modules": (kernel_modules.part, kernel_modules.give_back),
+    "bridge_filter": (bridge_filter.part, bridge_filter.give_back),
     "cpu_isolation": (_nothing, None),
     "kernel_arguments": (_nothing, None),
 }
 
-TUNING = Kind(table=HOST_TUNING, plural=None, key=(), open=open_root, plan=plan, read=read, facts=facts)
+TUNING = Kind(table=HOST_TUNING, plural=None, key=(), open=open_root, plan=plan, read=read, facts=facts, tells_state=True)

@@ -135,7 +135,8 @@ ARGUMENTS = Items(
 )  # fmt: skip
 
 KNOBS = (
-    "ksm", "hugepages", "numa_balancing", "transparent_hugepages", "vm", "nested", "tuned", "cpu_isolation", "kernel_arguments",
+    "ksm", "hugepages", "numa_balancing", "transparent_hugepages", "vm", "nested", "kernel_modules", "bridge_filter", "tuned", "cpu_isolation",
+    "kernel_arguments",
 )  # fmt: skip
 
 HOST_TUNING = Table(
@@ -150,6 +151,11 @@ HOST_TUNING = Table(
         TRANSPARENT,
         VM,
         Field("nested", None, BIT, "Whether guests can run guests of their own. While guests run it waits for the next reboot."),
+        Field("kernel_modules", None, Pattern(pattern=r"[A-Za-z0-9_-]+", says="the name of a kernel module"),
+              "All modules that are to be loaded now and at every boot, as V(vhost_net); one that is not named any more is not unloaded.", many=True),
+        Field("bridge_filter", None, BIT,
+              "Whether frames between guests on one bridge go through the packet filter, once something loads C(br_netfilter). V(false) keeps"
+              " them out of it, now, after a boot and whenever that module comes; V(true) is what the kernel does by itself."),
         Field("tuned", None, WORD, "Profile that the tuned service applies, as V(virtual-host); V(none) stops tuned."),
         ISOLATION,
         ARGUMENTS,

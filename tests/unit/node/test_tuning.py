@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import hugepages, ksm, tuning
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import bridge_filter, hugepages, kernel_modules, ksm, tuning
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import Write
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Output
 
 from .conftest import Host, apply, refusal
 
@@ -323,9 +324,85 @@ def test_nested_names_the_other_file_that_sets_it(machine: Host) -> None:
     assert "/etc/modprobe.d/kvm.conf sets nested=0" in refusal(lambda: tuning.plan(machine, {"nested": True}))
 
 
+def modprobe(machine: Host, builtin: tuple[str, ...] = (), missing: tuple[str, ...] = ()) -> None:
+    """Let modprobe load a module, and know which are built in or not there."""
+
+    def answer(argv: list[str]) -> Output:
+        name = argv[-1]
+        if name in missing:
+            return Output(1, "", f"modprobe: FATAL: Module {name} not found.\n")
+        if "--show-depends" in argv:
+            return Output(0, f"builtin {name}\n" if name in builtin else f"insmod /lib/modules/{name}.ko\n", "")
+        machine.has({f"/sys/module/{name.replace('-', '_')}/refcnt": 0})
+        return Output(0, "", "")
+
+    machine.answer = answer
+
+
+def test_modules_are_loaded_now_and_at_every_boot_and_never_unloaded(machine: Host) -> None:
+    modprobe(machine, builtin=("tun",))
+    plan = apply(lambda: tuning.plan(machine, {"kernel_modules": ["kvm_amd", "vhost-net", "tun"]}))
+    assert [(change.option, change.before, change.after) for change in plan.changes] == [
+        ("persisted.kernel_modules", None, "kvm_amd vhost-net tun"), ("kernel_modules", None, "vhost-net"),
+    ]  # fmt: skip
+    assert [argv for argv in machine.commands if "--show-depends" not in argv] == [["modprobe", "vhost-net"]]
+    assert tuning.read(machine, None)[0]["kernel_modules"] == ["kvm_amd", "vhost-net", "tun"]
+    apply(lambda: tuning.plan(machine, {"kernel_modules": ["tun"]}))
+    assert kernel_modules.read_persisted(machine) == ["tun"]
+    assert machine.exists("/sys/module/vhost_net")
+    apply(lambda: tuning.plan(machine, {"unset": ["kernel_modules"]}))
+    assert not machine.exists(kernel_modules.PERSISTED)
+
+
+def test_a_module_is_loaded_with_what_the_same_task_sets_for_it(host: Host) -> None:
+    host.has({"/proc/cpuinfo": "flags: svm"})
+    modprobe(host)
+    plan = tuning.plan(host, {"kernel_modules": ["kvm_amd"], "nested": True})
+    assert [step.sentence for step in plan.steps if "found.json" not in step.sentence] == [
+        "write /etc/modprobe.d/anfitrion-kvm.conf", f"write {kernel_modules.PERSISTED}", "load module kvm_amd",
+    ]  # fmt: skip
+
+
+def test_a_module_that_this_kernel_has_not_is_refused(machine: Host, tree: Callable[[], dict[str, str]]) -> None:
+    modprobe(machine, missing=("kvm_amdd",))
+    before = tree()
+    words = refusal(lambda: tuning.plan(machine, {"kernel_modules": ["kvm_amdd"], "numa_balancing": 0}))
+    assert words == "kernel_modules: this kernel has no module kvm_amdd (modprobe: FATAL: Module kvm_amdd not found.); leave it out"
+    assert tree() == before
+
+
+BRIDGE = "/proc/sys/net/bridge/bridge-nf-call-"
+
+
+@pytest.mark.row("S32")
+def test_frames_between_guests_are_kept_out_of_the_packet_filter_before_and_after_the_module_is_loaded(machine: Host) -> None:
+    assert "bridge_filter" not in tuning.read(machine, None)[0]
+    plan = apply(lambda: tuning.plan(machine, {"bridge_filter": False}))
+    assert [change.how for change in plan.changes] == ["next_boot", "next_boot"]
+    assert tuning.read(machine, None)[0]["bridge_filter"] is False
+    assert 'KERNEL=="br_netfilter"' in (machine.text(bridge_filter.RULE) or "")
+    machine.has({f"{BRIDGE}iptables": 1, f"{BRIDGE}ip6tables": 1, f"{BRIDGE}arptables": 0})
+    assert tuning.read(machine, None)[0]["bridge_filter"] is True
+    plan = apply(lambda: tuning.plan(machine, {"bridge_filter": False}))
+    assert [(change.option, change.after) for change in plan.changes] == [("bridge_filter.iptables", "0"), ("bridge_filter.ip6tables", "0")]
+    plan = apply(lambda: tuning.plan(machine, {"unset": ["bridge_filter"]}))
+    assert [(change.option, change.after) for change in plan.changes if change.how == "live"] == [
+        ("bridge_filter.ip6tables", "1"), ("bridge_filter.iptables", "1"),
+    ]  # fmt: skip
+    assert not machine.exists(bridge_filter.RULE)
+    assert not machine.exists(bridge_filter.PARAMETERS)
+
+
+@pytest.mark.row("S32")
+def test_who_wants_frames_filtered_is_named(machine: Host) -> None:
+    machine.has({"/etc/sysctl.d/k8s.conf": "net.bridge.bridge-nf-call-ip6tables=1"})
+    words = refusal(lambda: tuning.plan(machine, {"bridge_filter": False}))
+    assert words.startswith("bridge_filter: /etc/sysctl.d/k8s.conf wants frames on bridges to go through the packet filter")
+
+
 def test_planning_never_writes(machine: Host, tree: Callable[[], dict[str, str]]) -> None:
     before = tree()
-    wanted = {"ksm": {"sleep_millisecs": 1}, **pages(3, 3), "numa_balancing": 0, "nested": True}
+    wanted = {"ksm": {"sleep_millisecs": 1}, **pages(3, 3), "numa_balancing": 0, "nested": True, "bridge_filter": False, "kernel_modules": ["tun"]}
     assert tuning.plan(machine, wanted).changed
     assert tree() == before
 
