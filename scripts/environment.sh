@@ -28,13 +28,18 @@ use_venv() {
 # Run a named command, remember how long it took and how it ended.
 phase_lines=()
 phase() {
-    local name=$1 started=$SECONDS status=0 word=passed
+    local name=$1 started=$SECONDS status=0
     shift
     printf '\n== %s ==\n' "$name"
     "$@" || status=$?
-    [ "$status" -eq 0 ] || word=FAILED
-    phase_lines+=("$(printf '%-28s %5d s  %s' "$name" $((SECONDS - started)) "$word")")
+    add_phase "$name" $((SECONDS - started)) "$status"
     return "$status"
+}
+
+add_phase() {
+    local word=passed
+    [ "$3" -eq 0 ] || word=FAILED
+    phase_lines+=("$(printf '%-28s %5d s  %s' "$1" "$2" "$word")")
 }
 
 print_phases() {

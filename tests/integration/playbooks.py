@@ -15,8 +15,8 @@ import sys
 from typing import Any
 
 # Loaded by the command as it goes; whatever is missing here, each child loads for itself.
-import ansible.executor.module_common  # noqa: F401
-import ansible.executor.playbook_executor  # noqa: F401
+import ansible.executor.module_common
+import ansible.executor.playbook_executor
 import ansible.plugins.action.normal
 import ansible.plugins.callback.default
 import ansible.plugins.connection.local
