@@ -152,6 +152,7 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
         raise KvmError(f"{', '.join(sorted(own))}: give it in an entry of {kind.plural}, or for all of them in defaults")
     validator = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows))
     done: list[dict[str, Any]] = []
+    labels: set[str] = set()
     for index, entry in enumerate(module.params[kind.plural]):
         result = validator.validate(_merged(module.params["defaults"] or {}, entry))
         module.no_log_values.update(result._no_log_values)
@@ -159,8 +160,10 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
         if result.error_messages:
             raise KvmError(f"{where}: {'; '.join(result.error_messages)}")
         done.append(_normal(kind, _fields.stated(result.validated_parameters)))
-        if any(_label(kind, other) == _label(kind, done[-1]) for other in done[:-1]):
+        label = _label(kind, done[-1])
+        if label in labels:
             raise KvmError(f"{where}: named twice in this task")
+        labels.add(label)
     return done
 
 

@@ -195,7 +195,8 @@ def _target(
     for option in wanted.get("unset", []):
         gone = _fields.unset(TABLE.rows, target, option)
         differences += [gone] if gone else []
-    _fields.write(TABLE.rows, target, wanted, purge)
+    if differences or current is None:  # else it is what there is, and a task of two hundred guests spares the work
+        _fields.write(TABLE.rows, target, wanted, purge)
     if base is None:
         finish(target, wanted)
     if differences:
