@@ -9,19 +9,24 @@ this process; that of a request is for what looks later, as callbacks and module
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 from typing import Any
 
-# Loaded by the command as it goes; whatever is missing here, each child loads for itself.
-import ansible.executor.module_common
-import ansible.executor.playbook_executor
-import ansible.plugins.action.normal
-import ansible.plugins.callback.default
-import ansible.plugins.connection.local
-import ansible.plugins.strategy.linear  # noqa: F401
 from ansible.cli import playbook
+
+# The command loads these as it goes; what is missing here, each child loads for itself.
+for name in (
+    "ansible.executor.module_common",
+    "ansible.executor.playbook_executor",
+    "ansible.plugins.action.normal",
+    "ansible.plugins.callback.default",
+    "ansible.plugins.connection.local",
+    "ansible.plugins.strategy.linear",
+):
+    importlib.import_module(name)
 
 
 def child(request: dict[str, Any]) -> int:
