@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import driver, needs, others, pci
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, others, pci
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 
 
@@ -29,7 +29,7 @@ def _reasons(root: Root, wanted: dict[str, Any], changed: set[str]) -> Iterator[
             yield from ((option, f"the host needs it: {need}") for need in needs.host_needs(root, device["address"]))
             if pci.is_bridge(root, device["address"]):
                 yield option, "it is a PCI bridge, or the host's own"
-            yield from ((option, reason) for reason in driver.foreign(root, device["address"], given))
+            yield from ((option, reason) for reason in pci.foreign(root, device["address"], given))
     for nic in _present(wanted, "interfaces"):
         option = f"interfaces[{nic.get('name') or nic.get('mac')}]"
         if "vf_address" in nic and {option, f"{option}.vf_address"} & changed:

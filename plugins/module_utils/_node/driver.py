@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
@@ -51,7 +50,7 @@ def check_viable(root: Root, address: str, requested: frozenset[str], allowed: b
         raise KvmError(f"driver: {address} is a PCI bridge, or the host's own; give the devices behind it")
     if pci.group(root, address) is None:
         raise KvmError(f"driver: {address} has no IOMMU group; switch the IOMMU on in the firmware, and intel_iommu=on for Intel")
-    for reason in foreign(root, address, requested):
+    for reason in pci.foreign(root, address, requested):
         raise KvmError(f"driver: {reason}")
     reasons = host_needs(root, address)
     if is_screen(root, address) and not allowed:
@@ -60,16 +59,9 @@ def check_viable(root: Root, address: str, requested: frozenset[str], allowed: b
         raise KvmError(f"driver: {address} is in use by the host: {', '.join(reasons)}; free it first")
 
 
-def foreign(root: Root, address: str, requested: Collection[str]) -> list[str]:
-    """Return why the IOMMU group of a device cannot be given as a whole: members that nobody asked for and that have a driver."""
-    others = [one for one in pci.group_members(root, address) if one not in requested and not _leaves_alone(root, one)]
-    told = ", ".join(f"{one} (class {root.read(pci.path(one, 'class'))}, driver {pci.driver(root, one)})" for one in others)
-    return [f"IOMMU group {pci.group(root, address)} also holds {told}; give all or none"] if others else []
-
-
 def blast_radius(root: Root, address: str) -> dict[str, object]:
     """Return what goes from the host with a device: the others of its group, what the host does with them, why it must stay."""
-    members = [one for one in pci.group_members(root, address) if not _leaves_alone(root, one)]
+    members = [one for one in pci.group_members(root, address) if not pci.leaves_alone(root, one)]
     needs = [need for one in (address, *members) for need in host_needs(root, one)]
     try:
         check_viable(root, address, frozenset(members))
@@ -77,12 +69,6 @@ def blast_radius(root: Root, address: str) -> dict[str, object]:
     except KvmError as error:
         refused = str(error)
     return {"group": members, "host_needs": needs, "boot_screen": is_screen(root, address), "refused": refused}
-
-
-def _leaves_alone(root: Root, address: str) -> bool:
-    """Tell whether a member of a group does not keep the others from VFIO: bridges, unbound or vfio's own."""
-    bridge = (root.read(pci.path(address, "class")) or "").startswith(pci.BRIDGE)
-    return bridge or pci.driver(root, address) in (None, "pci-stub") or pci.held_by_vfio(root, address)
 
 
 def _hand_over(root: Root, address: str, override: str | None, before: str | None) -> None:

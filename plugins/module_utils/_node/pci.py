@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
@@ -105,6 +106,19 @@ def group(root: Root, address: str) -> str | None:
 def group_members(root: Root, address: str) -> list[str]:
     """Return the other devices of the same IOMMU group."""
     return [one for one in root.list(path(address, "iommu_group", "devices")) if one != address]
+
+
+def foreign(root: Root, address: str, requested: Collection[str]) -> list[str]:
+    """Return why the IOMMU group of a device cannot be given as a whole: members that nobody asked for and that have a driver."""
+    others = [one for one in group_members(root, address) if one not in requested and not leaves_alone(root, one)]
+    told = ", ".join(f"{one} (class {root.read(path(one, 'class'))}, driver {driver(root, one)})" for one in others)
+    return [f"IOMMU group {group(root, address)} also holds {told}; give all or none"] if others else []
+
+
+def leaves_alone(root: Root, address: str) -> bool:
+    """Tell whether a member of a group does not keep the others from VFIO: bridges, unbound or vfio's own."""
+    bridge = (root.read(path(address, "class")) or "").startswith(BRIDGE)
+    return bridge or driver(root, address) in (None, "pci-stub") or held_by_vfio(root, address)
 
 
 def serials(root: Root, address: str) -> list[str]:
