@@ -32,7 +32,7 @@ class Kind:
     options: rows of what holds for the whole task (uri, apply …), not for one object; info_options: of the info twin.
     key: the fields that name an object; plural: name of the list option, None where a host has just one such object.
     open: (params, check mode) -> Session. plan: (session, wanted entry) -> Plan, without writing anything.
-    read: (session, name or None for all) -> list of options as the module takes them.
+    read: (session, name or None for all) -> list of options as the module takes them; of the info twin.
     facts: (session) -> what else the info twin tells, which is no option.
     at_once: how many objects of a list are worked on at a time; 1 where one may build on another.
     waves: (wanted entries) -> the same in groups, one after the other, within which none builds on another.
@@ -45,8 +45,8 @@ class Kind:
     plural: str | None
     key: tuple[str, ...]
     open: Callable[[Mapping[str, Any], bool], Any]
-    plan: Callable[[Any, dict[str, Any]], Plan]
-    read: Callable[[Any, str | None], list[dict[str, Any]]]
+    plan: Callable[[Any, dict[str, Any]], Plan] = lambda _session, _wanted: Plan("")
+    read: Callable[[Any, str | None], list[dict[str, Any]]] = lambda _session, _name: []
     options: tuple[_fields.Row, ...] = ()
     info_options: tuple[_fields.Row, ...] = ()
     imports: tuple[tuple[str, str | None], ...] = ()

@@ -87,6 +87,23 @@ def parse(text: str | bytes, root: str | None = None) -> Element:
     return element
 
 
+def parts_of(text: str) -> list[Element]:
+    """Return the root of a document, or several elements that stand beside each other. Raises KvmError."""
+    try:
+        return [parse(text)]
+    except KvmError as error:
+        if "Extra content at the end" not in str(error) or text.lstrip().startswith("<?xml"):
+            raise
+    whole = parse(f"<parts>{text}</parts>")
+    parts = list(whole)
+    if any(part.tag == "domain" for part in parts):
+        raise KvmError("xml: a whole <domain> stands alone")
+    beside = "".join((whole.text or "", *(part.tail or "" for part in parts))).strip()
+    if beside:
+        raise KvmError(f"xml: {beside!r} stands outside of any element")
+    return parts
+
+
 def text_of(element: Element) -> str:
     """Return the document of an element, indented."""
     return str(etree.tostring(element, encoding="unicode", pretty_print=True))

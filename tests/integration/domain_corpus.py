@@ -3,6 +3,7 @@
 Run by the distribution's Python where qemu:///system is a daemon to try things on. Of each document that libvirt accepts:
 
     told:   it is defined, and what the info module tells of it is a task that changes nothing
+    elsewhere: the same makes the same guest where there is none
     given:  it is given as XML of the user's, and a second plan is empty
 
 Nothing is started. What the embedded driver is asked, it is asked in one child for all of them: a child for each, which the module
@@ -11,6 +12,7 @@ has, would cost minutes. A document that crashes a parser has crashed the daemon
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
@@ -23,9 +25,9 @@ from typing import Any
 
 from domain_coverage import NAME, collected
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import domain, oracle
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import domain, domain_info, oracle
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Plan, execute
 
@@ -35,11 +37,12 @@ NOT_OF_THE_DEFINITION = ("state", "autostart")
 
 def main(corpus: str) -> None:
     documents = collected(Path(corpus))
-    report: dict[str, Any] = {"accepted": sorted(documents), "told": {}, "given": {}}
+    report: dict[str, Any] = {"accepted": sorted(documents), "told": {}, "elsewhere": {}, "given": {}}
+    have_named(documents)
     with tempfile.TemporaryDirectory(dir="/run", prefix="corpus-") as root:
         oracle.read_back = Embedded(root).read_back
         for label, text in documents.items():
-            for form, tried in (("told", told), ("given", given)):
+            for form, tried in (("told", told), ("elsewhere", elsewhere), ("given", given)):
                 try:
                     tried(text["given"])
                 except (KvmError, AssertionError) as error:
@@ -47,6 +50,17 @@ def main(corpus: str) -> None:
                 finally:
                     gone()
     print(json.dumps(report))
+
+
+def have_named(documents: dict[str, dict[str, str]]) -> None:
+    """Define the networks and pools that the documents name; none of them is started."""
+    session = Libvirt(dict(PARAMS), check=False)
+    trees = [_xml.parse(text["given"]) for text in documents.values()]
+    sources = [one for tree in trees for kind in ("interface", "disk") for one in _xml.find_all(tree, f"devices/{kind}/source")]
+    for name in sorted({one.get("network") for one in sources} - {None, *session.networks()}):
+        session.connection.networkDefineXML(f"<network><name>{name}</name></network>")
+    for name in sorted({one.get("pool") for one in sources} - {None, *session.pools()}):
+        session.connection.storagePoolDefineXML(f"<pool type='dir'><name>{name}</name><target><path>/nowhere/{name}</path></target></pool>", 0)
 
 
 class Embedded:
@@ -97,10 +111,32 @@ def plan(wanted: dict[str, Any]) -> Plan:
 
 
 def told(text: str) -> None:
+    unchanged(plan(exported(text)[0]))
+
+
+def exported(text: str) -> tuple[dict[str, Any], Any]:
+    """Define a document; return what the info module tells of it, and what libvirt prints.
+
+    It is defined as libvirt reads it again: a virtio console beside a serial port gets another number by that.
+    """
     session = Libvirt(dict(PARAMS), check=False)
-    session.connection.defineXML(text)
-    options = domain.read_all(session, NAME)[0]
-    unchanged(plan({name: value for name, value in options.items() if name not in NOT_OF_THE_DEFINITION}))
+    handle = session.connection.defineXML(text)
+    session.connection.defineXML(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+    options = domain_info.read_all(session, NAME)[0]
+    return {name: value for name, value in options.items() if name not in NOT_OF_THE_DEFINITION}, printed(session)
+
+
+def printed(session: Libvirt) -> Any:
+    return _xml.parse(session.connection.lookupByName(NAME).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def elsewhere(text: str) -> None:
+    options, before = exported(text)
+    gone()
+    execute(plan(options))
+    after = printed(Libvirt(dict(PARAMS), check=False))
+    lines = difflib.unified_diff(*(_xml.text_of(tree).splitlines() for tree in (before, after)), lineterm="", n=1)
+    assert _xml.canonical(before) == _xml.canonical(after), "\n".join(lines)
 
 
 def given(text: str) -> None:

@@ -363,6 +363,58 @@ def test_what_info_tells_can_be_given_back_and_changes_nothing(play: Any, guest:
     assert again.result["domains"] == told.result["domains"]
 
 
+FOREIGN = """
+<domain type='qemu'>
+  <name>{name}</name>
+  <metadata><a:note xmlns:a='https://example.org/a'>kept</a:note></metadata>
+  <memory unit='MiB'>64</memory>
+  <vcpu>2</vcpu>
+  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <features><smm state='on'><tseg unit='MiB'>48</tseg></smm></features>
+  <devices>
+    <disk type='file'>
+      <driver name='qemu' type='qcow2'/><source file='/srv/a.qcow2'/><target dev='vda' bus='virtio'/>
+      <backingStore type='file'><format type='qcow2'/><source file='/srv/b.qcow2'/>
+        <backingStore type='file'><format type='raw'/><source file='/srv/c.raw'/><backingStore/></backingStore>
+      </backingStore>
+    </disk>
+    <graphics type='vnc' autoport='yes' passwd='geheim'/>
+    <video><model type='vga'/></video>
+    <video><model type='virtio'/></video>
+  </devices>
+</domain>
+"""
+
+
+@pytest.mark.row("B03")
+@pytest.mark.row("P13")
+def test_what_no_option_says_is_told_as_xml_and_no_secret_is(play: Any, libvirtd: Any, fresh_name: str, tmp_path: Path) -> None:
+    name, file = fresh_name, tmp_path / "foreign.xml"
+    file.write_text(FOREIGN.format(name=fresh_name))
+    libvirtd.run("virsh", "define", str(file))
+    before = libvirtd.run("virsh", "dumpxml", name, "--inactive").stdout
+    read = {"name": "Read", "anfitrion.kvm.kvm_domain_info": {"name": name}, "register": "told"}
+    back = {"name": "Give back", "anfitrion.kvm.kvm_domain": {"domains": "{{ told.domains }}"}}
+    run = play([read, {**back, "check_mode": True}, back]).succeeded()
+    assert [task.changed for task in run.tasks] == [False, False, False], run.output
+    assert "geheim" not in run.output
+    assert "geheim" in libvirtd.run("virsh", "dumpxml", name, "--security-info").stdout
+    told = run.tasks[0].result["domains"][0]
+    assert "geheim" not in str(told)
+    assert "*****" not in str(told)
+    assert told["plain"]  # it has no random numbers, which we would give a new guest
+    assert told["xml"].count("<backingStore") == 3
+    for word in ("https://example.org/a", "<tseg", "virtio"):
+        assert word in told["xml"]
+    for word in ("<source file=\"/srv/a.qcow2\"", "<memory", "<emulator", "placement"):
+        assert word not in told["xml"], "an option says it"
+    libvirtd.run("virsh", "undefine", name)
+    assert play([{**back, "vars": {"told": {"domains": [told]}}}]).succeeded().only.changed
+    after = libvirtd.run("virsh", "dumpxml", name, "--inactive").stdout
+    assert sorted(after.splitlines()) == sorted(before.replace(" passwd='*****'", "").splitlines())
+    libvirtd.run("virsh", "undefine", name)
+
+
 # Many ----------------------------------------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ def replaced(given: str) -> str:
 
 
 def merged(given: str) -> str:
-    return _xml.text_of(fragment.merged(_xml.parse(given), _xml.parse(CURRENT)))
+    return _xml.text_of(fragment.merged(_xml.parts_of(given), _xml.parse(CURRENT)))
 
 
 def test_a_whole_document_keeps_what_libvirt_would_make_anew() -> None:
@@ -86,8 +86,27 @@ def test_a_fragment_changes_the_element_that_it_names() -> None:
 def test_a_fragment_adds_a_device_beside_the_others() -> None:
     text = merged("<devices><disk><target dev='vdb'/></disk></devices>")
     assert same(text, CURRENT.replace("<disk>", '<disk><target dev="vdb"/></disk><disk>', 1))
-    again = fragment.merged(_xml.parse("<devices><disk><target dev='vdb'/></disk></devices>"), _xml.parse(text))
+    again = fragment.merged([_xml.parse("<devices><disk><target dev='vdb'/></disk></devices>")], _xml.parse(text))
     assert same(_xml.text_of(again), text)
+
+
+def test_elements_beside_each_other_are_each_merged() -> None:
+    assert same(merged("<title>b</title><!-- and --><features><acpi/></features>"), CURRENT.replace("<os>", "<title>b</title><os>"))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("<title/>text", "'text' stands outside of any element"),
+        ("<title/><domain/>", "a whole <domain> stands alone"),
+        ("<title/></parts><parts>", "line 1: Extra content at the end of the document"),
+        ("<title/><os>", "line 1: Opening and ending tag mismatch"),
+    ],
+)
+def test_what_is_not_elements_beside_each_other_is_refused(given: str, why: str) -> None:
+    with pytest.raises(KvmError) as raised:
+        _xml.parts_of(given)
+    assert str(raised.value).startswith(f"xml: {why}")
 
 
 def test_what_libvirt_makes_up_is_not_told() -> None:

@@ -62,7 +62,7 @@ class Case:
         differences = list(_fields.differences(self.rows, wanted, found, self.purge))
         tree = _xml.copy(current) if current is not None else self.blank(wanted["name"])
         if "xml" in wanted:
-            tree = fragment.merged(_xml.parse(wanted["xml"]), tree)
+            tree = fragment.merged(_xml.parts_of(wanted["xml"]), tree)
         for option in wanted.get("unset", []):
             gone = _fields.unset(self.rows, tree, option)
             differences += [gone] if gone else []

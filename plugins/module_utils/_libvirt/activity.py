@@ -165,7 +165,7 @@ def _of_xml(rules: Rules, wanted: dict[str, Any], base: Any | None, named: Any) 
     given = _xml.parse(wanted["xml"])
     if given.tag == root and _xml.get(given, "name")[0] != wanted["name"]:
         raise KvmError(f"xml: it names {_xml.get(given, 'name')[0]!r}, the task {wanted['name']!r}")
-    target = fragment.replaced(given, base) if given.tag == root else fragment.merged(given, named)
+    target = fragment.replaced(given, base) if given.tag == root else fragment.merged([given], named)
     if base is not None and rules.carry is not None:
         rules.carry(target, base)
     _fields.write(rows, target, wanted)

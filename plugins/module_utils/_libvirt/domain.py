@@ -16,7 +16,6 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import (
     LIFE_OPTIONS,
     absent,
-    has_saved_state,
     life_steps,
     restart_steps,
     state_of,
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, Items) and row.purge)
 
 FOLLOWING = ("uuid", "vcpus", "memory", "serials", "consoles", "channels", "balloon")  # what complete() looks at
-STATE_OPTION = {"stopped": "stopped", "paused": "paused"}  # a guest that sleeps or has crashed is to be V(running)
 STANDING_STILL = ("stopped", "saved")
 CHECKED = tuple(row for row in TABLE.rows if row.name in RESULT_CHECKED)
 EVERY = tuple(row.name for row in TABLE.rows if isinstance(row, Items))
@@ -221,13 +219,13 @@ def _base(session: Libvirt, wanted: dict[str, Any]) -> Any | None:
 def _target_of_xml(
     session: Libvirt, wanted: dict[str, Any], current: Any | None, base: Any, purge: tuple[str, ...]
 ) -> tuple[Any, Any, list[Change]]:
-    given = _xml.parse(wanted["xml"])
-    whole = given.tag == "domain"
+    parts = _xml.parts_of(wanted["xml"])
+    given, whole = parts[0], parts[0].tag == "domain"
     if whole and _xml.get(given, "name")[0] != wanted["name"]:
         raise KvmError(f"xml: it names the guest {_xml.get(given, 'name')[0]!r}, the task {wanted['name']!r}")
     if not whole:
         _fields.write(TABLE.rows, base, wanted, purge)
-    target = fragment.replaced(given, current) if whole else fragment.merged(given, base)
+    target = fragment.replaced(given, current) if whole else fragment.merged(parts, base, TABLE.rows)
     _fields.write(TABLE.rows, target, wanted, purge)
     if current is None and not whole:
         finish(target, wanted)
@@ -320,29 +318,7 @@ def _with_ways(persistent: list[Change], live: list[Change], running: bool) -> l
     return [*live, *kept]
 
 
-def read_all(session: Libvirt, name: str | None) -> list[dict[str, Any]]:
-    """Return the options of every guest, or of the named one."""
-    if name is not None and name not in session.domains():
-        raise KvmError(f"domain {name!r} does not exist on this host")
-    names = [name] if name is not None else sorted(session.domains())
-    return [_options(session, session.domains()[one], one) for one in names]
-
-
-def _options(session: Libvirt, handle: Any, name: str) -> dict[str, Any]:
-    options = _fields.read(TABLE.rows, persistent_xml(session, FAMILY, handle))
-    for graphics in options.get("graphics", []):
-        graphics.pop("password", None)
-    for nic in options.get("interfaces", []):
-        references.name_role(nic)
-    with told("cannot read the state"):
-        autostart = bool(handle.isPersistent() and handle.autostart())
-    state = STATE_OPTION.get(state_of(handle), "running")
-    if state == "stopped" and has_saved_state(handle):
-        state = "saved"
-    return {"name": name, "state": state, "autostart": autostart, **options}
-
-
 DOMAIN = Kind(
-    table=TABLE, plural="domains", key=("name",), open=Libvirt, plan=plan, read=read_all,
+    table=TABLE, plural="domains", key=("name",), open=Libvirt, plan=plan,
     options=OPTIONS, info_options=(URI,), imports=(LIBVIRT, LXML), at_once=4, after="start_after",
 )  # fmt: skip

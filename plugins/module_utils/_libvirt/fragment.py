@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""XML of the user's in a definition: a whole document replaces, a fragment merges."""
+"""XML of the user's in a definition: a whole document replaces, elements merge."""
 
 from __future__ import annotations
 
@@ -66,26 +66,53 @@ def conceal_made(after: Any, given: Any) -> None:
             _xml.put(nic, "mac/@address", MADE)
 
 
-def merged(fragment: Any, current: Any) -> Any:
-    """Return the current definition with a fragment in it; what it already contains is not added again."""
+def merged(parts: list[Any], current: Any, rows: tuple[Row, ...] = ()) -> Any:
+    """Return the current definition with elements in it; what it already contains is not added again.
+
+    rows: tell which device is spoken of, where one says the same key.
+    """
     tree = _xml.copy(current)
-    _merge(fragment, tree)
+    keyed = [row for row in rows if isinstance(row, Items) and row.path.startswith("devices/") and not row.placed]
+    for part in parts:
+        _merge(part, tree, [], keyed)
     return tree
 
 
-def _merge(fragment: Any, parent: Any) -> None:
-    """Put one element of a fragment under its parent: devices beside the others, any other element into its like."""
-    likes = [child for child in parent if child.tag == fragment.tag]
-    if any(_contains(like, fragment) for like in likes):
+def _merge(part: Any, parent: Any, taken: list[Any], keyed: list[Items]) -> None:
+    """Put one element under its parent: devices beside the others, any other element into its like. C(taken) are spoken of already."""
+    likes = [child for child in parent if child.tag == part.tag and child not in taken]
+    like = next((one for one in likes if _contains(one, part)), None)
+    if like is not None:
+        taken.append(like)
         return
-    if len(likes) == 1 and parent.tag != "devices":
-        likes[0].attrib.update(fragment.attrib)
-        if fragment.text and fragment.text.strip():
-            likes[0].text = fragment.text
-        for child in fragment:
-            _merge(child, likes[0])
-    else:
-        parent.append(_xml.copy(fragment))
+    like = next((one for one in likes if _contains(part, one)), None)  # the same, said in full
+    if like is None and parent.tag == "devices":
+        like = _keyed(part, parent, likes, keyed)
+    elif like is None and len(likes) == 1:
+        like = likes[0]
+    if like is None:
+        taken.append(_xml.copy(part))
+        parent.append(taken[-1])
+        return
+    taken.append(like)
+    like.attrib.update(part.attrib)
+    if part.text and part.text.strip():
+        like.text = part.text
+    inside: list[Any] = []
+    for child in part:
+        _merge(child, like, inside, keyed)
+
+
+def _keyed(part: Any, devices: Any, likes: list[Any], keyed: list[Items]) -> Any | None:
+    """Return the device that has the same key as one that is given."""
+    given = _xml.new("domain")
+    _xml.make(given, "devices").append(_xml.copy(part))
+    for row in keyed:
+        for _one, values in _fields.holders(row, given):
+            found = _fields.holders(row, devices.getparent())
+            have = _fields.match(row, values, [other for _other, other in found])
+            return next((one for one, other in found if other is have and one in likes), None)
+    return None
 
 
 def _contains(whole: Any, part: Any) -> bool:

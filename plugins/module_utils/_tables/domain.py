@@ -38,6 +38,8 @@ LIFE = (
     Field("clone_from", None, c.NAME, "Guest of the host whose definition a new guest begins with, without its UUID, MAC addresses and"
           " NVRAM; options go on top. Only counts when the guest is first defined. A disk that both would write is refused: give"
           " the clone a volume of its own, for example one that M(anfitrion.kvm.kvm_volume) made from the other."),
+    Field("plain", None, c.YES_NO, "Whether a guest that is first defined gets only what is stated, and none of the defaults that"
+          " RV(defaults_applied) tells of. M(anfitrion.kvm.kvm_domain_info) says it of a guest that lacks one of them."),
     Field("mac_seed", None, c.TEXT, "A text, such as the name of the host, from which with the names of guest and interface the MAC"
           " address of a new named interface without O(interfaces[].mac) is computed, so that it is the same each time."),
     Field("start_after", None, c.NAME, "Guests that must run, and have what their O(wait_for) asks for, before this one is"
@@ -237,8 +239,7 @@ BIRTH: dict[str, Any] = {
 
 def born(wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the sections of a new guest with the defaults for what neither options nor XML say."""
-    given = _xml.parse(wanted["xml"]) if "xml" in wanted else None
-    if given is not None and given.tag == "domain":
+    if wanted.get("plain") or ("xml" in wanted and _xml.parts_of(wanted["xml"])[0].tag == "domain"):
         return {}
     made: dict[str, Any] = {}
     for name, default in BIRTH.items():
@@ -260,6 +261,15 @@ def born(wanted: dict[str, Any]) -> dict[str, Any]:
     elif "mode" not in cpu and wanted.get("type") == "qemu":
         made["cpu"] = cpu  # host-passthrough needs KVM
     return {name: value for name, value in made.items() if value != {}}
+
+
+def born_with(options: dict[str, Any]) -> bool:
+    """Tell whether a new guest would get a default that is not in its options, which are all of it."""
+    made = born(options)
+    if "pci_controllers" in options or "q35" not in (options.get("os") or {}).get("machine", ""):
+        made.pop("spare_ports", None)
+    done = complete({**options, **made}, {})
+    return any(done.get(name) != options.get(name) for name in {*made, *BIRTH_OF_ITEMS, "balloon"})
 
 
 def blank(name: str) -> Any:
@@ -293,10 +303,10 @@ def complete(wanted: dict[str, Any], found: dict[str, Any], purge: tuple[str, ..
         done["memory"] = _with_modules(done, found, "memory_devices" in purge)
     if "serials" in done:  # libvirt takes the first for the twin of the console
         done["serials"] = sorted(done["serials"], key=lambda item: item["port"])
-    for kind in BIRTH_OF_ITEMS:
+    for kind in BIRTH_OF_ITEMS if not wanted.get("plain") else ():
         if kind in done:
             done[kind] = [_born(kind, item, found.get(kind) or []) for item in done[kind]]
-    if done.get("balloon") and not found.get("balloon"):
+    if done.get("balloon") and not found.get("balloon") and not wanted.get("plain"):
         done["balloon"] = {"model": "virtio", **done["balloon"]}
     if done.get("guest_agent") is not None:
         agent = {"name": "org.qemu.guest_agent.0", "state": "present" if done["guest_agent"] else "absent"}
