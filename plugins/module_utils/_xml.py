@@ -27,6 +27,7 @@ except ImportError:
 Element = Any
 NAMESPACES = {
     "dnsmasq": "http://libvirt.org/schemas/network/dnsmasq/1.0",
+    "anfitrion": "https://anfitrion.kvm/template/1",
     "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
 }
 if etree is not None:

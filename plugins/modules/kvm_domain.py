@@ -104,6 +104,11 @@ EXAMPLES = r"""
       detach: true
     wait_for: {agent: true, timeout: 600}
 
+- name: Have a template, which is never started, only cloned
+  anfitrion.kvm.kvm_domain:
+    name: template-debian
+    template: true
+
 - name: Have a guest like another one, on a volume of its own, with MAC addresses that are the same each time
   anfitrion.kvm.kvm_domain:
     name: web04
@@ -111,6 +116,13 @@ EXAMPLES = r"""
     mac_seed: "{{ inventory_hostname }}"
     disks: [{target: vda, pool: vms, volume: web04.qcow2}]
     interfaces: [{name: lan, network: default}]
+
+- name: Have a guest without a definition, which is gone once it stops
+  anfitrion.kvm.kvm_domain:
+    name: build01
+    transient: true
+    state: running
+    disks: [{target: vda, pool: vms, volume: build01.qcow2}]
 
 - name: Remove a guest and keep its disks
   anfitrion.kvm.kvm_domain:

@@ -154,6 +154,65 @@ def test_snapshots_are_named_before_a_guest_is_stopped_for_good(play: Any, libvi
     assert libvirtd.run("virsh", "dominfo", name, check=False).returncode
 
 
+@pytest.mark.row("P01")
+def test_a_transient_guest_is_there_while_it_runs_and_takes_changes_only_then(
+    tried: Any, play: Any, libvirtd: Any, names: list[str]
+) -> None:
+    name = names[0]
+    guest = {"name": name, "transient": True, "state": "running", "vcpus": {"count": 1, "max": 2}, **BASE}
+    assert f"start domain {name} without a definition" in tried(**guest).result["steps"]
+    assert "Persistent:     no" in libvirtd.run("virsh", "dominfo", name).stdout
+    pid = (libvirtd.directory / f"run/libvirt/qemu/{name}.pid").read_text()
+    live = tried(name=name, title="Passing")
+    assert [(change["option"], change["how"]) for change in live.result["changes"]] == [("title", "live")]
+    assert "Persistent:     no" in libvirtd.run("virsh", "dominfo", name).stdout, "what was not named is not touched"
+    told, back, waits, stopped, on = play([
+        {"anfitrion.kvm.kvm_domain_info": {"name": name}, "register": "told"},
+        domain(domains="{{ told.domains }}"),
+        {**domain(name=name, vcpus={"max": 4}), "ignore_errors": True},
+        {**domain(name=name, state="stopped"), "ignore_errors": True},
+        {**domain(name=name, transient=True, autostart=True), "ignore_errors": True},
+    ]).tasks  # fmt: skip
+    assert told.result["domains"][0]["transient"]
+    assert not back.changed
+    assert "vcpus.max: a transient guest takes it only when it is made anew" in waits.message
+    assert "gone once it is stopped" in stopped.message
+    assert "autostart: a transient guest has no definition" in on.message
+    assert (libvirtd.directory / f"run/libvirt/qemu/{name}.pid").read_text() == pid
+    force = {"stop_timeout": 0, "force_stop": True}
+    anew = play(domain(name=name, vcpus={"max": 4}, apply="restart_if_needed", **force)).succeeded().only
+    assert anew.result["steps"][-1] == f"start domain {name} without a definition"
+    assert "<vcpu placement='static' current='1'>4</vcpu>" in libvirtd.run("virsh", "dumpxml", name).stdout
+    # It gets a definition and loses it again, in the same process.
+    pid = (libvirtd.directory / f"run/libvirt/qemu/{name}.pid").read_text()
+    tried(name=name, transient=False)
+    assert "Persistent:     yes" in libvirtd.run("virsh", "dominfo", name).stdout
+    tried(name=name, transient=True)
+    assert "Persistent:     no" in libvirtd.run("virsh", "dominfo", name).stdout
+    assert (libvirtd.directory / f"run/libvirt/qemu/{name}.pid").read_text() == pid
+    tried(name=name, transient=True, state="stopped", **force)
+    assert libvirtd.run("virsh", "dominfo", name, check=False).returncode
+    tried(**guest)
+    tried(name=name, state="absent", **force)
+    refused = play(domain(name=name, transient=True, **BASE)).only
+    assert "transient: needs state: running or paused" in refused.message
+
+
+@pytest.mark.row("P11")
+def test_a_template_is_cloned_and_never_started(tried: Any, play: Any, libvirtd: Any, names: list[str]) -> None:
+    one, other, _third = names
+    tried(name=one, template=True, title="Of all", **BASE)
+    starts = [{**domain(name=one, **way), "ignore_errors": True} for way in ({"state": "running"}, {"state": "paused"}, {"autostart": True})]
+    for task in play(starts).tasks:
+        assert f"domain {one!r}: state: it is a template, which is never started; clone it with clone_from" in task.message
+    assert play({"anfitrion.kvm.kvm_domain_info": {"name": one}}).only.result["domains"][0]["template"]
+    tried(name=other, clone_from=one, state="running")
+    late = play({**domain(name=other, template=True), "ignore_errors": True}).only
+    assert late.message == f"domain {other!r}: template: the guest runs; say state: stopped"
+    tried(name=one, template=False)
+    assert "metadata" not in libvirtd.run("virsh", "dumpxml", one).stdout
+
+
 # Storage that goes with a guest -----------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection 
 OWN = (
     "uuid", "genid", "title", "description", "os/nvram", "devices/interface/mac", "devices/interface/target",
     "devices/channel[@type='unix']/source", "devices/graphics/@port", "devices/graphics/@tlsPort",
+    "metadata/anfitrion:template",
 )  # fmt: skip
 QEMUS_PREFIX = "52:54:00"
 

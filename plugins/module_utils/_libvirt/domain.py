@@ -10,7 +10,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, Items
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment, oracle, overcommit, references
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment, oracle, overcommit, references, transient
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import cloned, refuse_shared, with_macs
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import (
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, Items) and row.purge)
 
-FOLLOWING = ("uuid", "vcpus", "memory", "serials", "consoles", "channels", "balloon")  # what complete() looks at
+FOLLOWING = ("uuid", "template", "vcpus", "memory", "serials", "consoles", "channels", "balloon")  # what complete() looks at
 STANDING_STILL = ("stopped", "saved")
 CHECKED = tuple(row for row in TABLE.rows if row.name in RESULT_CHECKED)
 EVERY = tuple(row.name for row in TABLE.rows if isinstance(row, Items))
@@ -84,22 +84,20 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     handle = session.domains().get(name)
     subject = f"domain {name}"
     if wanted.get("state") == "absent":
-        changes, steps = absent(session, FAMILY, name, handle)
-        if handle is not None:
-            tree = persistent_xml(session, FAMILY, handle)
-            more, deletions = storage_steps(session, name, tree, wanted.get("remove_storage", []))
-            changes, steps = [*changes, *more], [*steps, *deletions, *removal_steps(session, tree)]
-        return Plan(subject, tuple(changes), tuple(steps))
+        return _absence(session, wanted, subject, handle)
     if wanted.get("remove_storage"):
         raise KvmError("remove_storage: only goes with state: absent")
     purge = tuple(session.params["purge"])
+    fleeting = transient.is_transient(handle)
+    if handle is None and wanted.get("transient") and wanted.get("state") == "stopped":
+        return Plan(subject)  # it is gone
+    transient.check(wanted, handle, fleeting)
     current = persistent_xml(session, FAMILY, handle) if handle is not None else None
     base = current if current is not None else _base(session, wanted)
     found = _fields.read(_spoken_of(wanted, purge), base) if base is not None else {}
     wanted, warnings = references.resolve(session, wanted, name)
     wanted, seed_changes, seed = with_seed(session, with_macs(wanted, found), found)
-    if "uuid" in wanted and wanted["uuid"] != found.get("uuid", wanted["uuid"]):
-        raise KvmError(f"uuid: it exists with {found['uuid']}, asked {wanted['uuid']}; remove it first, or leave uuid out")
+    _check_found(wanted, found, handle)
     made = born(wanted) if base is None else {}
     applied = _added(made, wanted)
     stated, wanted = wanted, complete({**wanted, **made}, found, purge)
@@ -107,18 +105,28 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     target, after, changes = _target(session, wanted, current, found, purge, base)
     warnings += references.check(session, wanted, target, changes)
     warnings += overcommit.guard(session, wanted, handle, target)
-    steps = [define_step(session, FAMILY, name, target, current)] if changes else []
+    keeps = not wanted.get("transient", fleeting)
+    if fleeting and keeps:
+        changes = [*changes, Change("transient", True, False, "define")]
+    elif fleeting:
+        changes = []  # it has no definition: only what runs counts
+    steps = [define_step(session, FAMILY, name, target, None if fleeting else current)] if changes and (keeps or handle) else []
     more, autostart = autostart_plan(session, FAMILY, name, wanted.get("autostart"), handle)
     guest = _guest(session, name, handle, target, (found.get("memory") or {}).get("size"))
     live_changes, live, pending = _live(session, guest, _of_the_user(wanted, stated), after, purge) if guest else ([], [], [])
     restart = bool(pending) and session.params["apply"] == "restart_if_needed" and wanted.get("state") not in STANDING_STILL
     if restart:
         live_changes += [_change(difference, "restart") for difference in pending]
-        live += restart_steps(session, FAMILY, name, handle, current)
+        again = restart_steps(session, FAMILY, name, handle, current)
+        live += transient.made_anew(session, name, handle, (current, target), again) if fleeting and not keeps else again
+    elif pending and not keeps:
+        raise KvmError(f"{pending[0].option}: a transient guest takes it only when it is made anew, which apply: restart_if_needed does")
     told_changes = _with_ways(changes, live_changes, guest is not None)
     _check_order(session, wanted, guest)
     life_changes, life, more_warnings = life_steps(session, FAMILY, name, handle, wanted.get("state"))
     warnings += more_warnings
+    if not keeps:
+        life_changes, life = transient.life(session, wanted, handle, (current, target), (life_changes, life))
     if life and guest is None and wanted.get("start_delay"):
         life.insert(0, pause_step(name, wanted["start_delay"]))
     return Plan(
@@ -127,6 +135,28 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
         {"defaults_applied": sorted(_dotted(applied))} if applied else {},
         _afterwards(session, name, handle, wanted) if _to_wait(wanted, guest) else (),
     )  # fmt: skip
+
+
+def _absence(session: Libvirt, wanted: dict[str, Any], subject: str, handle: Any | None) -> Plan:
+    """Return what it takes to have no such guest, nor the storage that goes with it."""
+    changes, steps = absent(session, FAMILY, wanted["name"], handle)
+    if handle is not None:
+        tree = persistent_xml(session, FAMILY, handle)
+        more, deletions = storage_steps(session, wanted["name"], tree, wanted.get("remove_storage", []))
+        changes, steps = [*changes, *more], [*steps, *deletions, *removal_steps(session, tree)]
+    return Plan(subject, tuple(changes), tuple(steps))
+
+
+def _check_found(wanted: dict[str, Any], found: dict[str, Any], handle: Any | None) -> None:
+    """Raise KvmError for another UUID than it has, and for a template that would run."""
+    if "uuid" in wanted and wanted["uuid"] != found.get("uuid", wanted["uuid"]):
+        raise KvmError(f"uuid: it exists with {found['uuid']}, asked {wanted['uuid']}; remove it first, or leave uuid out")
+    if not wanted.get("template", found.get("template")):
+        return
+    if wanted.get("state") in ("running", "paused", "saved") or wanted.get("autostart"):
+        raise KvmError("state: it is a template, which is never started; clone it with clone_from, or say template: false")
+    if handle is not None and wanted.get("state") != "stopped" and state_of(handle) != "stopped":
+        raise KvmError("template: the guest runs; say state: stopped")
 
 
 def _afterwards(session: Libvirt, name: str, handle: Any | None, wanted: dict[str, Any]) -> tuple[Step, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import references
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import references, transient
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import has_saved_state, state_of
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
@@ -42,6 +42,8 @@ def _options(handle: Any, name: str) -> dict[str, Any]:
     state = STATES.get(state_of(handle), "running")
     if state == "stopped" and has_saved_state(handle):
         state = "saved"
+    if transient.is_transient(handle):
+        options["transient"] = True
     return {"name": name, "state": state, "autostart": autostart, **options}
 
 

@@ -98,22 +98,30 @@ def absent(session: Libvirt, family: Family, name: str, handle: Any | None) -> t
         return [], []
     found = state_of(handle)
     steps = [make(session, family, name) for make in WAYS["stopped", found]] if found in RUNNING_WORDS else []
-    flags = 0
     words = session.params["undefine"]
+    flags = undefine_flags(words)
+    with told("cannot read the definition"):
+        if handle.isPersistent():
+            refuse_losses(handle, words, "state: absent")
+            steps.append(undefine_step(session, family, name, persistent_xml(session, family, handle), flags))
+        else:  # gone once it is stopped
+            steps.append(Step(f"domain {name} is gone", lambda: family.listed(session).pop(name, None)))
+    return [Change("state", found, "absent", "remove")], steps
+
+
+def undefine_flags(words: list[str]) -> int:
+    """Return the flags of virDomainUndefineFlags for what goes with a definition; NVRAM and TPM stay unless they are named."""
+    flags = 0
     for word in words:
         flags |= _UNDEFINE[word]()
     if "nvram" not in words:
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
     if "tpm" not in words and hasattr(libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM"):
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
-    with told("cannot read the definition"):
-        if handle.isPersistent():
-            _refuse_losses(handle, words)
-            steps.append(undefine_step(session, family, name, persistent_xml(session, family, handle), flags))
-    return [Change("state", found, "absent", "remove")], steps
+    return flags
 
 
-def _refuse_losses(handle: Any, words: list[str]) -> None:
+def refuse_losses(handle: Any, words: list[str], what: str) -> None:
     """Raise KvmError that names all of what libvirt would keep the guest for, before anything is stopped."""
     kept = []
     if "managed_save" not in words and has_saved_state(handle):
@@ -124,7 +132,7 @@ def _refuse_losses(handle: Any, words: list[str]) -> None:
         if "checkpoints" not in words and handle.listAllCheckpoints(0):
             kept.append("checkpoints")
     if kept:
-        raise KvmError(f"state: absent would lose its {' and '.join(kept)}; allow it with undefine: [{', '.join(kept)}]")
+        raise KvmError(f"{what} would lose its {' and '.join(kept)}; allow it with undefine: [{', '.join(kept)}]")
 
 
 _UNDEFINE: dict[str, Callable[[], int]] = {

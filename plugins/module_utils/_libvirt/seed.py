@@ -109,7 +109,8 @@ def detach_step(session: Libvirt, name: str) -> Step:
     def detach() -> None:
         with told("cloud_init.detach: the guest did not take it"):
             handle = session.domains()[name]
-            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if handle.isActive() else 0)
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if handle.isPersistent() else 0
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE if handle.isActive() else 0
             drive = _element(_xml.parse(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
             path = seed_path(drive)
             if path is None:

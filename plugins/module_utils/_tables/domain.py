@@ -38,6 +38,11 @@ LIFE = (
     Field("clone_from", None, c.NAME, "Guest of the host whose definition a new guest begins with, without its UUID, MAC addresses and"
           " NVRAM; options go on top. Only counts when the guest is first defined. A disk that both would write is refused: give"
           " the clone a volume of its own, for example one that M(anfitrion.kvm.kvm_volume) made from the other."),
+    Field("template", "metadata/anfitrion:template", c.PRESENCE, "Whether it is a template: it is never started, only cloned by"
+          " O(clone_from) of others. It is noted in its metadata."),
+    Field("transient", None, c.YES_NO, "Whether the guest has no definition, so that it is there while it runs and gone once it stops. A"
+          " guest that has one loses it while it runs on; V(false) gives it one. What a transient guest does not take while it runs needs"
+          " O(apply=restart_if_needed)."),
     Field("plain", None, c.YES_NO, "Whether a guest that is first defined gets only what is stated, and none of the defaults that"
           " RV(defaults_applied) tells of. M(anfitrion.kvm.kvm_domain_info) says it of a guest that lacks one of them."),
     Field("mac_seed", None, c.TEXT, "A text, such as the name of the host, from which with the names of guest and interface the MAC"
@@ -394,6 +399,8 @@ def check(wanted: dict[str, Any]) -> None:
         raise KvmError(f"memory.size: {memory['size']} is greater than memory.max {memory['max']}")
     if "size" in memory and c.SIZE.bytes(memory["size"]) < 1024**2:
         raise KvmError(f"memory.size: {memory['size']} is below 1MiB")
+    if wanted.get("template") and (wanted.get("transient") or wanted.get("autostart")):
+        raise KvmError("template: a template is never started, so it is neither transient nor started with its host")
     quota = (wanted.get("cputune") or {}).get("quota")
     if quota is not None and 0 < quota < 1000:
         raise KvmError(f"cputune.quota: {quota} is below 1000, the least that libvirt takes")
