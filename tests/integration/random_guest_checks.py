@@ -19,7 +19,7 @@ from domain_corpus import NAME, PARAMS, gone
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import domain
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import domain, domain_info
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Plan, execute, mismatch, undone
 
@@ -52,7 +52,7 @@ def tried(spec: dict[str, Any]) -> str:
         why = applied(step, {"name": NAME, **spec[step]})
         if why:
             return f"{step}: {why}"
-        told = domain.read_all(Libvirt(dict(PARAMS), check=False), NAME)[0]
+        told = domain_info.read_all(Libvirt(dict(PARAMS), check=False), NAME)[0]
         unchanged(f"{step}, told", {name: value for name, value in told.items() if name not in NOT_OF_THE_DEFINITION})
     return ""
 
