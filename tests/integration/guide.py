@@ -25,7 +25,8 @@ def moved(value: Any, places: dict[str, str]) -> Any:
         done = {name: moved(one, places) for name, one in value.items()}
         guest = done.get("anfitrion.kvm.kvm_domain")
         if isinstance(guest, dict):
-            guest.setdefault("type", "qemu")
+            for one in guest.get("domains", [guest]):
+                one.setdefault("type", "qemu")
         return done
     if isinstance(value, list):
         return [moved(one, places) for one in value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import time
 from collections.abc import Iterator
@@ -67,3 +68,24 @@ def test_a_guest_is_installed_in_each_way_of_the_guide(play: Any, libvirtd: Any,
     while missing := {name for name, text in wanted.items() if text not in (place / "log" / f"{name}.log").read_text(errors="replace")}:
         assert time.monotonic() < deadline, {name: (place / "log" / f"{name}.log").read_text(errors="replace")[-500:] for name in missing}
         time.sleep(0.5)
+
+
+@pytest.mark.row("P01")
+@pytest.mark.row("P05")
+def test_what_community_libvirt_does_is_done_as_the_guide_says(play: Any, libvirtd: Any, tmp_path: Path) -> None:
+    for name in ("iso", "images", "cloud"):
+        (tmp_path / name).mkdir()
+    (libvirtd.directory / "lib" / "images").mkdir(exist_ok=True)  # where a medium of cloud-init is made
+    (tmp_path / "iso" / "debian.iso").write_bytes(bytes(SECTOR))
+    (tmp_path / "images" / "legacy.raw").write_bytes(bootable_disk("from the disk"))
+    cloud = tmp_path / "cloud" / "debian-13.qcow2"
+    libvirtd.run("qemu-img", "create", "-q", "-f", "qcow2", str(cloud), "10M")
+    (tmp_path / "cloud" / "SHA256SUMS").write_text(f"{hashlib.sha256(cloud.read_bytes()).hexdigest()}  {cloud.name}\n")
+    (tmp_path / "images" / cloud.name).write_bytes(cloud.read_bytes())
+    fetched = {f"{algorithm}https://cloud.example.org": f"{algorithm}file://{cloud.parent}" for algorithm in ("", "sha256:")}
+    tasks = moved(tasks_of("migration.md"), {"/srv": str(tmp_path), **fetched})
+    assert len(tasks) > 45
+    run = play(tasks).succeeded()
+    for task, done in zip(tasks, run.tasks):
+        assert done.changed != any(name.endswith("_info") for name in task), (task, run.output)
+    assert not (tmp_path / "vms").exists()
