@@ -294,7 +294,7 @@ def test_a_whole_document_is_defined_once_changed_by_what_it_leaves_out_and_neve
     first = dumped(libvirtd, fresh_name)
     assert "disks[vda]" in ways(tried(name=fresh_name, xml=without))
     second = dumped(libvirtd, fresh_name)
-    assert second.find("devices/watchdog") is None
+    assert second.find("devices/watchdog[@model='i6300esb']") is None  # a newer libvirt gives q35 one of its own
     for kept in ("uuid", "devices/interface/mac"):
         assert ET.tostring(first.find(kept)) == ET.tostring(second.find(kept))
     assert ways(tried(name=fresh_name, xml=without, title="On top")) == {"title": "define"}
