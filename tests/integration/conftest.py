@@ -211,11 +211,11 @@ class Playbooks:
         return int(self.process.stdout.readline()), output.read_text(errors="replace")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a file may have a daemon of its own
 def playbooks(libvirtd: Libvirtd) -> Iterator[Playbooks]:
     # Sockets are made below it, whose paths may have 107 characters; that of a test is too long for it.
     temporary = libvirtd.directory.parent / "t"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     # The environment that runs pytest, found beside its Python; sys.executable is not resolved.
     command = libvirtd.command(sys.executable, str(Path(__file__).parent / "playbooks.py"))
     variables = environment(temporary, temporary)
