@@ -21,7 +21,7 @@ import pytest
 MIB = 1024**2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def libvirtd(mortal_libvirtd: Any) -> Any:
     """The daemon of these tests is one that may be killed."""
     return mortal_libvirtd
