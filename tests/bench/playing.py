@@ -1,7 +1,6 @@
 """What the measurements share: a private libvirtd, and playbooks of one task that are timed from outside.
 
-A time is that of a whole command, from its start to its end: what a person waits for. The limits of `../shared/performance.md`
-are meant so too.
+A time is that of a whole command, from its start to its end: what a person waits for.
 """
 
 from __future__ import annotations
