@@ -77,6 +77,9 @@ CASES = {
         new(cpu={"numa": [{"cpus": "0", "memory": "64MiB", "distances": [{"id": 0, "value": 17}]}]}),
         "cpu.numa[0].distances[0].value: 17; it is 10 to the node itself and more to any other",
     ),
+    "seconds that libvirt would write otherwise": Case(
+        {"clock": {"offset": "variable", "adjustment": "00"}}, "clock.adjustment: '00' expected seconds or reset"
+    ),
     "a multicast mac address": Case(nic(mac="01:00:5e:00:00:01", network="n"), "multicast, the first octet must be even"),
     "a mac address with dashes": Case(nic(mac="52-54-00-00-00-01"), "expected xx:xx:xx:xx:xx:xx"),
     "a mac address of zeros": Case(nic(mac="00:00:00:00:00:00"), "all zeros"),

@@ -18,6 +18,7 @@ PF, NVME = sys.argv[1], sys.argv[2]
 DEVICE = Path(f"/sys/class/net/{PF}/device")
 COUNT = DEVICE / "sriov_numvfs"
 PCI = Path("/sys/bus/pci/devices")
+LINK = Path("/run/systemd/network/01-naive.link")
 NETWORK = f"<network><name>naive</name><forward mode='hostdev' managed='yes'><pf dev='{PF}'/></forward></network>"
 
 
@@ -155,6 +156,63 @@ def unbinding_by_hand_gives_the_device_to_no_one_for_good() -> None:
     assert driver(NVME) == "nvme"
 
 
+def a_pf_that_is_down_makes_vfs_and_takes_their_addresses() -> None:
+    write(COUNT, "0")
+    run("ip", "link", "set", "dev", PF, "down")
+    assert write(COUNT, "2") == ""
+    settle()
+    assert run("ip", "link", "set", "dev", PF, "vf", "1", "mac", "52:54:00:99:00:03").returncode == 0
+    assert told(1)["address"] == "52:54:00:99:00:03"  # nothing says that these VFs have no link
+    groups = [(PCI / vf(index) / "iommu_group").resolve() for index in (0, 1)]
+    assert all(len(list((group / "devices").iterdir())) == 1 for group in groups), groups
+    run("ip", "link", "set", "dev", PF, "up")
+    write(COUNT, "0")
+
+
+def named_by(link: str) -> str:
+    """Have this .link file for the PF; return the name that udev would give it at boot, "" for the kernel's."""
+    LINK.parent.mkdir(parents=True, exist_ok=True)
+    LINK.write_text(f"[Match]\nPermanentMACAddress={permanent_mac()}\n[Link]\n{link}", encoding="ascii")
+    run("udevadm", "control", "--reload")
+    said = run("udevadm", "test-builtin", "net_setup_link", f"/sys/class/net/{PF}")
+    lines = (said.stdout + said.stderr).splitlines()
+    assert f"ID_NET_LINK_FILE={LINK}" in lines, lines
+    return "".join(line.partition("=")[2] for line in lines if line.startswith("ID_NET_NAME="))
+
+
+def permanent_mac() -> str:
+    link = json.loads(run("ip", "-j", "link", "show", "dev", PF).stdout)[0]
+    return str(link.get("permaddr", link["address"]))
+
+
+def a_link_file_takes_the_name_and_remakes_vfs_at_every_event() -> None:
+    try:
+        assert named_by("SR-IOVVirtualFunctions=3\n") == ""  # it shadows the file that names interfaces
+        vfs = "NamePolicy=keep kernel database onboard slot path\nSR-IOVVirtualFunctions={}\n[SR-IOV]\nVirtualFunction=0\nMACAddress=52:54:00:99:00:02\n"
+        assert named_by(vfs.format(3) + "VLANId=7\n") == PF
+        trigger()
+        assert COUNT.read_text().strip() == "3"
+        assert [one.get("vlan") for one in told(0)["vlan_list"]] == [7], told(0)  # type: ignore[attr-defined]
+        run("ip", "link", "set", "dev", PF, "vf", "0", "mac", "52:54:00:99:00:04")
+        named_by(vfs.format(3))
+        trigger()
+        assert told(0)["address"] == "52:54:00:99:00:02"  # what was set by hand is gone
+        assert [one.get("vlan") for one in told(0)["vlan_list"]] == [7], told(0)  # type: ignore[attr-defined]  # and what the file no longer says stays
+        named_by(vfs.format(5))
+        trigger()
+        assert COUNT.read_text().strip() == "5"  # all VFs were taken away and made again, and nobody was asked
+    finally:
+        LINK.unlink()
+        run("udevadm", "control", "--reload")
+        write(COUNT, "0")
+        settle()
+
+
+def trigger() -> None:
+    run("udevadm", "trigger", "--action=add", "--settle", f"/sys/class/net/{PF}")
+    settle()
+
+
 FACTS = (
     the_count_goes_only_by_zero_and_not_above_the_total,
     every_attribute_is_lost_when_vfs_are_made_again,
@@ -163,6 +221,8 @@ FACTS = (
     writing_zero_blocks_while_a_process_holds_a_vf,
     a_vf_network_needs_vfs_and_lists_them_once,
     unbinding_by_hand_gives_the_device_to_no_one_for_good,
+    a_pf_that_is_down_makes_vfs_and_takes_their_addresses,
+    a_link_file_takes_the_name_and_remakes_vfs_at_every_event,
 )
 
 if __name__ == "__main__":

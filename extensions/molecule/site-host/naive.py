@@ -132,9 +132,16 @@ def nested() -> Iterator[tuple[str, bool]]:
     os.close(handle)
 
 
+def iommu() -> Iterator[tuple[str, bool]]:
+    done = subprocess.run(["virt-host-validate", "qemu"], capture_output=True, text=True, check=False)
+    told = [line for line in done.stdout.splitlines() if "IOMMU" in line]
+    there = os.listdir("/sys/class/iommu") and os.listdir("/sys/kernel/iommu_groups")
+    yield "virt-host-validate does not see an IOMMU that is there", bool(told and there) and not any("PASS" in line for line in told)
+
+
 def main() -> int:
     failed = 0
-    for part in (ksm, hugepages, nested):
+    for part in (ksm, hugepages, nested, iommu):
         for words, holds in part():
             print(f"{'holds' if holds else 'FAILS'}: {words}", flush=True)
             failed += not holds

@@ -57,7 +57,7 @@ MORE: tuple[Row, ...] = (
 )
 CLOCK: tuple[Row, ...] = (
     Field("timezone", "@timezone", c.Pattern(pattern=r"[\w+/-]+", says="a time zone"), "Time zone, V(timezone)."),
-    Field("adjustment", "@adjustment", c.Pattern(pattern=r"reset|-?\d+", says="seconds or reset"), "Seconds that it is ahead, or V(reset).",
+    Field("adjustment", "@adjustment", c.Pattern(pattern=r"reset|0|-?[1-9]\d*", says="seconds or reset"), "Seconds that it is ahead, or V(reset).",
           expanded="it follows what the guest sets"),
     Field("basis", "@basis", c.Choice(words=("utc", "localtime")), "Ahead of what, V(variable)."),
     Field("start", "@start", c.Integer(high=2**40), "Seconds since 1970 that it starts at, V(absolute)."),
