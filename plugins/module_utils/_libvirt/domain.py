@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guests: what a task wants of one, and the steps to it."""
+"""Guests: what a task wants of one, and the steps to it.
+
+What few tasks need is imported where they need it: loading it takes as long as defining a dozen guests.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, Items
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment, oracle, overcommit, references, transient
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import cloned, refuse_shared, with_macs
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import overcommit, references
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import (
     LIFE_OPTIONS,
     absent,
+    is_transient,
     life_steps,
     restart_steps,
     state_of,
@@ -28,9 +31,6 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects imp
     running_xml,
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overcommit import OVERCOMMIT
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.removal import storage_steps
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.seed import detach_step, removal_steps, with_seed
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.waiting import pause_step, wait_step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import (
@@ -88,15 +88,15 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     if wanted.get("remove_storage"):
         raise KvmError("remove_storage: only goes with state: absent")
     purge = tuple(session.params["purge"])
-    fleeting = transient.is_transient(handle)
+    fleeting = is_transient(handle)
     if handle is None and wanted.get("transient") and wanted.get("state") == "stopped":
         return Plan(subject)  # it is gone
-    transient.check(wanted, handle, fleeting)
+    _check_transient(wanted, handle, fleeting)
     current = persistent_xml(session, FAMILY, handle) if handle is not None else None
     base = current if current is not None else _base(session, wanted)
     found = _fields.read(_spoken_of(wanted, purge), base) if base is not None else {}
     wanted, warnings = references.resolve(session, wanted, name)
-    wanted, seed_changes, seed = with_seed(session, with_macs(wanted, found), found)
+    wanted, seed_changes, seed = _with_seed(session, _with_macs(wanted, found), found)
     _check_found(wanted, found, handle)
     made = born(wanted) if base is None else {}
     applied = _added(made, wanted)
@@ -118,7 +118,7 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     if restart:
         live_changes += [_change(difference, "restart") for difference in pending]
         again = restart_steps(session, FAMILY, name, handle, current)
-        live += transient.made_anew(session, name, handle, (current, target), again) if fleeting and not keeps else again
+        live += _transient().made_anew(session, name, handle, (current, target), again) if fleeting and not keeps else again
     elif pending and not keeps:
         raise KvmError(f"{pending[0].option}: a transient guest takes it only when it is made anew, which apply: restart_if_needed does")
     told_changes = _with_ways(changes, live_changes, guest is not None)
@@ -126,8 +126,10 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     life_changes, life, more_warnings = life_steps(session, FAMILY, name, handle, wanted.get("state"))
     warnings += more_warnings
     if not keeps:
-        life_changes, life = transient.life(session, wanted, handle, (current, target), (life_changes, life))
+        life_changes, life = _transient().life(session, wanted, handle, (current, target), (life_changes, life))
     if life and guest is None and wanted.get("start_delay"):
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.waiting import pause_step
+
         life.insert(0, pause_step(name, wanted["start_delay"]))
     return Plan(
         subject, (*seed_changes, *told_changes, *more, *life_changes), (*seed, *steps, *autostart, *live, *life),
@@ -137,10 +139,42 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     )  # fmt: skip
 
 
+def _transient() -> Any:
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import transient
+
+    return transient
+
+
+def _check_transient(wanted: dict[str, Any], handle: Any | None, fleeting: bool) -> None:
+    if fleeting or wanted.get("transient"):
+        _transient().check(wanted, handle, fleeting)
+
+
+def _with_seed(
+    session: Libvirt, wanted: dict[str, Any], found: dict[str, Any]
+) -> tuple[dict[str, Any], list[Change], list[Step]]:
+    if not wanted.get("cloud_init"):
+        return wanted, [], []
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.seed import with_seed
+
+    return with_seed(session, wanted, found)
+
+
+def _with_macs(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    if wanted.get("mac_seed") is None:
+        return wanted
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import with_macs
+
+    return with_macs(wanted, found)
+
+
 def _absence(session: Libvirt, wanted: dict[str, Any], subject: str, handle: Any | None) -> Plan:
     """Return what it takes to have no such guest, nor the storage that goes with it."""
     changes, steps = absent(session, FAMILY, wanted["name"], handle)
     if handle is not None:
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.removal import storage_steps
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.seed import removal_steps
+
         tree = persistent_xml(session, FAMILY, handle)
         more, deletions = storage_steps(session, wanted["name"], tree, wanted.get("remove_storage", []))
         changes, steps = [*changes, *more], [*steps, *deletions, *removal_steps(session, tree)]
@@ -161,8 +195,14 @@ def _check_found(wanted: dict[str, Any], found: dict[str, Any], handle: Any | No
 
 def _afterwards(session: Libvirt, name: str, handle: Any | None, wanted: dict[str, Any]) -> tuple[Step, ...]:
     """Return what is waited for, and what follows once it has come."""
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.waiting import wait_step
+
     wait = wait_step(session, name, handle, wanted["wait_for"])
-    return (wait, detach_step(session, name)) if (wanted.get("cloud_init") or {}).get("detach") else (wait,)
+    if not (wanted.get("cloud_init") or {}).get("detach"):
+        return (wait,)
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.seed import detach_step
+
+    return wait, detach_step(session, name)
 
 
 def _check_order(session: Libvirt, wanted: dict[str, Any], guest: Guest | None) -> None:
@@ -232,6 +272,8 @@ def _target(
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in differences]
     if current is None and base is not None:
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import refuse_shared
+
         refuse_shared(persistent_xml(session, FAMILY, session.domains()[wanted["clone_from"]]), target)
         changes.insert(0, Change("clone_from", None, wanted["clone_from"], "define"))
     return target, None, changes
@@ -243,12 +285,16 @@ def _base(session: Libvirt, wanted: dict[str, Any]) -> Any | None:
         return None
     if "xml" in wanted:
         raise KvmError("clone_from: and xml are mutually exclusive")
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import cloned
+
     return cloned(session, wanted["name"], wanted["clone_from"])
 
 
 def _target_of_xml(
     session: Libvirt, wanted: dict[str, Any], current: Any | None, base: Any, purge: tuple[str, ...]
 ) -> tuple[Any, Any, list[Change]]:
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment, oracle
+
     parts = _xml.parts_of(wanted["xml"])
     given, whole = parts[0], parts[0].tag == "domain"
     if whole and _xml.get(given, "name")[0] != wanted["name"]:
@@ -288,8 +334,7 @@ def _guest(session: Libvirt, name: str, handle: Any | None, target: Any, defined
     running = running_xml(handle, libvirt.VIR_DOMAIN_XML_SECURE) if handle is not None else None
     if running is None:
         return None
-    # Only a guest that runs needs the ways in which one takes a change; a task that defines fifty is spared loading them.
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest  # noqa: PLC0415
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
 
     with told("cannot read the host's CPUs"):
         return Guest(session, name, handle, running, target, session.once("CPUs", session.connection.getCPUMap)[0], defined_memory)
@@ -299,7 +344,7 @@ def _live(
     session: Libvirt, guest: Guest, wanted: dict[str, Any], after: Any | None, purge: tuple[str, ...]
 ) -> tuple[list[Change], list[Step], list[Difference]]:
     """Return how the running guest takes what it has not, and what it takes only at its next start."""
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import ways  # noqa: PLC0415  as in _guest
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import ways
 
     changes: list[Change] = []
     steps: list[Step] = []
@@ -326,7 +371,7 @@ def _live(
 
 def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> list[Difference]:
     """Return how what runs differs from what is wanted, without what only looks different once a guest runs."""
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import settled  # noqa: PLC0415  as in _guest
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import settled
 
     found = _fields.read(TABLE.rows, guest.running)
     differences = _fields.differences(TABLE.rows, wanted, found, purge)

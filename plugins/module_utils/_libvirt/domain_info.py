@@ -8,9 +8,9 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import references, transient
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import references
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import has_saved_state, state_of
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import has_saved_state, is_transient, state_of
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import TABLE, blank, born_with, check
 
@@ -42,7 +42,7 @@ def _options(handle: Any, name: str) -> dict[str, Any]:
     state = STATES.get(state_of(handle), "running")
     if state == "stopped" and has_saved_state(handle):
         state = "saved"
-    if transient.is_transient(handle):
+    if is_transient(handle):
         options["transient"] = True
     return {"name": name, "state": state, "autostart": autostart, **options}
 

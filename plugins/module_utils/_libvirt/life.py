@@ -10,7 +10,6 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import agent
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import (
     Family,
@@ -50,6 +49,14 @@ def state_of(handle: Any | None) -> str:
         libvirt.VIR_DOMAIN_CRASHED: "crashed",
     }
     return words.get(state, "running")
+
+
+def is_transient(handle: Any | None) -> bool:
+    """Tell whether a guest runs without a definition; one that does not run has one, which is known without asking."""
+    if handle is None or handle.ID() == -1:
+        return False
+    with told("cannot read the state"):
+        return not handle.isPersistent()
 
 
 def has_saved_state(handle: Any | None) -> bool:
@@ -232,6 +239,9 @@ def _shut_down(handle: Any, patience: int) -> bool:
     """Ask the guest to shut down, its agent first, again every ASK_AGAIN_S seconds; return whether it did in time."""
     deadline = time.monotonic() + patience
     asked = 0.0
+    # Few tasks stop a guest, and those that do not are spared loading it.
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import agent  # noqa: PLC0415
+
     by_agent = agent.connected(handle) if patience else False
     while handle.isActive():
         now = time.monotonic()

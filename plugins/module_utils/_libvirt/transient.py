@@ -8,18 +8,10 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import refuse_losses, state_of, undefine_flags
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import is_transient, refuse_losses, state_of, undefine_flags
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Step
 
 STARTED = ("running", "paused")
-
-
-def is_transient(handle: Any | None) -> bool:
-    """Tell whether a guest runs without a definition; one that does not run has one, which is known without asking."""
-    if handle is None or handle.ID() == -1:
-        return False
-    with told("cannot read the state"):
-        return not handle.isPersistent()
 
 
 def check(wanted: dict[str, Any], handle: Any | None, transient: bool) -> None:
