@@ -69,6 +69,21 @@ def module_spec(kind: Kind) -> dict[str, Any]:
     return {**rows, **options, **lists}
 
 
+class Module(AnsibleModule):  # type: ignore[misc]
+    """Ansible's module, which keeps lists and dictionaries out of the log of the host.
+
+    Ansible takes secrets out of them only where they look in Python's notation as they were given, which one with a line
+    break does not; and of the entries of a list it does not know which are secret.
+    """
+
+    def log(self, msg: str, log_args: dict[str, Any] | None = None) -> None:
+        if log_args is None:
+            super().log(msg)
+            return
+        shown = {name: "(not logged)" if isinstance(self.params.get(name), (dict, list)) else value for name, value in log_args.items()}
+        super().log("Invoked with " + " ".join(f"{name}={value}" for name, value in shown.items()), log_args=shown)
+
+
 def run(kind: Kind) -> None:
     """Carry out a task of the module and end the process with its result."""
     limits: dict[str, Any] = {}
@@ -78,7 +93,7 @@ def run(kind: Kind) -> None:
             "required_one_of": [[*kind.key, kind.plural]],
             "required_by": {"defaults": [kind.plural]},
         }
-    module = AnsibleModule(argument_spec=module_spec(kind), supports_check_mode=True, **limits)
+    module = _module(kind, limits)
     missing = _missing_import(kind)
     if missing and not module.check_mode:
         module.fail_json(msg=missing_required_lib(missing[0]), exception=missing[1])
@@ -101,12 +116,38 @@ def run(kind: Kind) -> None:
     _finish(module, kind, results)
 
 
+def _module(kind: Kind, limits: dict[str, Any]) -> Any:
+    """Return Ansible's module, which hides what is secret and nothing else."""
+    spec = module_spec(kind)
+    try:
+        module = Module(argument_spec=spec, supports_check_mode=True, **limits)
+    except TypeError as error:
+        # A number where options are: ansible-core (seen up to 2.21) notes it and then looks for options in the number.
+        module = Module(argument_spec={name: {"type": "raw", "no_log": True} for name in spec}, supports_check_mode=True)
+        given = _fields.stated(module.params)
+        try:
+            _fields.check_shape((*kind.table.rows, *kind.options), given)
+        except KvmError as fault:
+            _fail_unchecked(module, fault.about(_subject(kind, given)))
+        _fail_unchecked(module, KvmError(f"{kind.table.noun}: an option is not of the type that the documentation tells: {error}"))
+    module.no_log_values.clear()
+    module.no_log_values.update(_fields.secrets((*kind.table.rows, *kind.options), module.params))
+    return module
+
+
+def _fail_unchecked(module: Any, fault: KvmError) -> None:
+    """Fail without the options in the result: of one that nobody knows it is not known whether it is a secret."""
+    module.no_log_values.clear()
+    module.params.clear()
+    module.fail_json(msg=str(fault))
+
+
 def run_info(kind: Kind) -> None:
     """Return what exists, in the shape that the module takes, and end the process."""
     spec = _fields.argument_spec(kind.info_options)
     if kind.plural:
         spec["name"] = {"type": "str"}
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    module = Module(argument_spec=spec, supports_check_mode=True)
     _require_imports(module, kind)
     result_name = kind.plural or kind.table.noun
     try:
@@ -150,16 +191,25 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
         return [_normal(kind, own)]
     if own:
         raise KvmError(f"{', '.join(sorted(own))}: give it in an entry of {kind.plural}, or for all of them in defaults")
-    validator = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows))
+    entries = [_merged(module.params["defaults"] or {}, entry) for entry in module.params[kind.plural]]
+    validator = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows, entries=entries))
     done: list[dict[str, Any]] = []
     labels: set[str] = set()
-    for index, entry in enumerate(module.params[kind.plural]):
-        result = validator.validate(_merged(module.params["defaults"] or {}, entry))
-        module.no_log_values.update(result._no_log_values)
+    for index, entry in enumerate(entries):
         where = f"{kind.plural}[{index}] {_label(kind, entry)!r}"
+        try:
+            _fields.check_shape(kind.table.rows, entry)
+        except KvmError as error:
+            _fail_unchecked(module, error.about(where))
+        result = validator.validate(entry)
+        if result.error_messages:  # the whole spec says it better: what else there is
+            result = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows)).validate(entry)
         if result.error_messages:
-            raise KvmError(f"{where}: {'; '.join(result.error_messages)}")
-        done.append(_normal(kind, _fields.stated(result.validated_parameters)))
+            unknown = "unknown option " if result.unsupported_parameters else ""
+            _fail_unchecked(module, KvmError(f"{where}: {unknown}{'; '.join(result.error_messages)}"))
+        stated = _fields.stated(result.validated_parameters)
+        module.no_log_values.update(_fields.secrets(kind.table.rows, stated))
+        done.append(_normal(kind, stated))
         label = _label(kind, done[-1])
         if label in labels:
             raise KvmError(f"{where}: named twice in this task")
@@ -215,13 +265,15 @@ def _all(module: Any, kind: Kind, session: Any, entries: list[dict[str, Any]]) -
 def _in_order(needs: list[list[int]], kind: Kind, names: list[str]) -> list[int]:
     """Return the places of a list so that each comes after those that it needs."""
     order: list[int] = []
+    done: set[int] = set()
     left = list(range(len(needs)))
     while left:
-        ready = [index for index in left if all(one in order for one in needs[index])]
+        ready = [index for index in left if done.issuperset(needs[index])]
         if not ready:
             raise KvmError(f"{kind.after}: {', '.join(names[index] for index in left)} wait for each other")
         order += ready
-        left = [index for index in left if index not in ready]
+        done.update(ready)
+        left = [index for index in left if index not in done]
     return order
 
 

@@ -77,6 +77,10 @@ CASES = {
         new(cpu={"numa": [{"cpus": "0", "memory": "64MiB", "distances": [{"id": 0, "value": 17}]}]}),
         "cpu.numa[0].distances[0].value: 17; it is 10 to the node itself and more to any other",
     ),
+    "a number of vcpus, as others have it": Case({"vcpus": 4}, "domain 'victim': vcpus: 4 is not a dictionary; its options are count, cpuset, "),
+    "a number of vcpus in a list": Case(
+        {"name": None, "domains": [{"name": "a", "vcpus": 4}]}, "domains[0] 'a': vcpus: 4 is not a dictionary; its options are count, "
+    ),
     "seconds that libvirt would write otherwise": Case(
         {"clock": {"offset": "variable", "adjustment": "00"}}, "clock.adjustment: '00' expected seconds or reset"
     ),
@@ -137,7 +141,7 @@ CASES = {
     "a guest named twice": Case({"name": None, "domains": [{"name": "a"}, {"name": "a"}]}, "domains[1] 'a': named twice in this task"),
     "an entry that is wrong": Case(
         {"name": None, "domains": [{"name": "a"}, {"name": "b", "vcpus": {"cuont": 1}}]},
-        "domains[1] 'b': vcpus.cuont. Supported parameters include: ",
+        "domains[1] 'b': unknown option vcpus.cuont. Supported parameters include: ",
     ),
     "another uuid than it has": Case({"uuid": "11111111-2222-4333-8444-555555555555"}, "uuid: it exists with "),
 }

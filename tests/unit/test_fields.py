@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _run, _xml
@@ -213,6 +217,57 @@ def test_the_argument_spec_hides_secrets_and_adds_the_state_of_items() -> None:
     assert spec["rooms"]["options"]["state"] == {"type": "str", "choices": ["present", "absent"], "default": "present"}
     assert "state" not in spec["yard"]["options"]
     assert not any("default" in option for option in spec.values())
+
+
+WORDS = st.one_of(st.none(), st.sampled_from(["red", "1GiB", "5", "", "angle=3", "tags=a"]), st.integers(-1, 9), st.booleans())
+NAMES = st.sampled_from([*(row.name for row in ROWS), "angle", "area", "name", "number", "state", "nonsense"])
+ENTRIES = st.recursive(
+    st.dictionaries(NAMES, WORDS, max_size=4),
+    lambda inner: st.dictionaries(NAMES, st.one_of(WORDS, inner, st.lists(st.one_of(WORDS, inner), max_size=3)), max_size=5),
+    max_leaves=12,
+)
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=3))
+def test_a_spec_of_what_is_mentioned_takes_and_makes_what_the_whole_one_does(entries: list[dict[str, Any]]) -> None:
+    whole, short = (
+        ArgumentSpecValidator(spec) for spec in (_fields.argument_spec(ROWS), _fields.argument_spec(ROWS, entries=entries))
+    )
+    for entry in entries:
+        try:
+            _fields.check_shape(ROWS, entry)
+        except KvmError:
+            continue  # ansible-core does not survive it
+        results = [validator.validate(copy.deepcopy(entry)) for validator in (whole, short)]
+        assert bool(results[0].error_messages) == bool(results[1].error_messages)
+        if not results[0].error_messages:
+            assert _fields.stated(results[0].validated_parameters) == _fields.stated(results[1].validated_parameters)
+            assert results[0]._no_log_values == results[1]._no_log_values
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"roof": 4}, "roof: 4 is not a dictionary; its options are angle"),
+        ({"yard": ["area"]}, "yard: ['area'] is not a dictionary; its options are area"),
+        ({"rooms": 7}, "rooms: 7 is not a dictionary; its options are "),
+        ({"rooms": [{"name": "hall"}, True]}, "rooms[1]: True is not a dictionary; its options are "),
+    ],
+)
+def test_a_plain_value_where_options_are_is_told(wanted: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(KvmError) as raised:
+        _fields.check_shape(ROWS, wanted)
+    assert str(raised.value).startswith(sentence)
+
+
+def test_what_ansible_makes_a_dictionary_of_is_left_to_it() -> None:
+    _fields.check_shape(ROWS, {"roof": "angle=3", "yard": None, "rooms": ["name=hall"], "colour": 4})
+
+
+def test_a_spec_of_what_is_mentioned_is_no_longer_than_that() -> None:
+    spec = _fields.argument_spec(ROWS, entries=[{"colour": "red"}, {"rooms": [{"name": "hall"}], "yard": None}])
+    assert list(spec) == ["colour", "yard", "rooms"]
+    assert list(spec["rooms"]["options"]) == ["name", "state"]
 
 
 def test_defaults_are_merged_under_an_entry() -> None:

@@ -177,6 +177,8 @@ def named_by(link: str) -> str:
     said = run("udevadm", "test-builtin", "net_setup_link", f"/sys/class/net/{PF}")
     lines = (said.stdout + said.stderr).splitlines()
     assert f"ID_NET_LINK_FILE={LINK}" in lines, lines
+    if any("Policies didn't yield a name" in line for line in lines):
+        return ""
     return "".join(line.partition("=")[2] for line in lines if line.startswith("ID_NET_NAME="))
 
 
@@ -188,7 +190,8 @@ def permanent_mac() -> str:
 def a_link_file_takes_the_name_and_remakes_vfs_at_every_event() -> None:
     try:
         assert named_by("SR-IOVVirtualFunctions=3\n") == ""  # it shadows the file that names interfaces
-        vfs = "NamePolicy=keep kernel database onboard slot path\nSR-IOVVirtualFunctions={}\n[SR-IOV]\nVirtualFunction=0\nMACAddress=52:54:00:99:00:02\n"
+        names = "NamePolicy=keep kernel database onboard slot path\n"
+        vfs = names + "SR-IOVVirtualFunctions={}\n[SR-IOV]\nVirtualFunction=0\nMACAddress=52:54:00:99:00:02\n"
         assert named_by(vfs.format(3) + "VLANId=7\n") == PF
         trigger()
         assert COUNT.read_text().strip() == "3"
