@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
+import guest_os
 import pytest
 
 MIB = 1024**2
@@ -328,6 +329,84 @@ def test_what_is_written_to_a_transient_disk_is_gone_after_a_restart_and_what_is
             libvirtd.run("virsh", verb, pool)
         assert reads(disk, 8), extra
         assert [path.name for path in disk.parent.iterdir()] == ["disk"]
+
+
+def fill(place: str, letter: str, size: int) -> str:
+    """The words with which a guest writes so many of the letter to a disk, and sees to it that they are there."""
+    return f"head -c {size} /dev/zero | tr '\\0' {letter} | dd of={place} bs=4096 conv=fsync,notrunc"
+
+
+@pytest.fixture
+def block_device(tmp_path: Path) -> Iterator[str]:
+    backing = tmp_path / "block"
+    with open(backing, "wb") as file:
+        file.truncate(8 * MIB)
+    device = subprocess.check_output(["losetup", "--find", "--show", str(backing)], text=True).strip()
+    yield device
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.mark.row("S25")
+def test_a_guest_reads_and_writes_as_the_property_of_each_image_says(
+    play: Any, libvirtd: Any, pool: str, tmp_path: Path, block_device: str
+) -> None:
+    here, name = tmp_path / "pool", pool
+    play(volume(defaults={"pool": pool, "capacity": "8MiB"}, volumes=[
+        {"name": "dynamic", "capacity": "64MiB"}, {"name": "fixed", "format": "raw", "preallocation": "falloc"},
+        {"name": "persistent"}, {"name": "volatile"}, {"name": "below"}, {"name": "disk"},
+    ])).succeeded()  # fmt: skip
+    write(here / "below", 1, "0 1M")
+    write(here / "disk", 2, "0 1M")
+    write(here / "volatile", 3, "0 1M")
+    overlays = [{"name": over, "backing": {"pool": pool, "volume": base, "format": "qcow2"}} for over, base in (("above", "below"), ("log", "disk"))]
+    play(volume(defaults={"pool": pool}, volumes=overlays)).succeeded()
+    before = {one: allocated(here / one) for one in ("dynamic", "fixed")}
+    assert before["dynamic"] < 64 * MIB // 100
+    assert before["fixed"] >= 8 * MIB
+    images = ("dynamic", "fixed", "persistent", "volatile", "above", "log")
+    places = {image: f"/dev/vd{letter}" for image, letter in zip((*images, "physical"), "abcdefg")}
+    disks: list[dict[str, Any]] = [
+        {"target": place[5:], "pool": pool, "volume": image, "format": "raw" if image == "fixed" else "qcow2"}
+        for image, place in places.items() if image in images
+    ]
+    disks[3] = {"target": "vdd", "path": str(here / "volatile"), "format": "qcow2", "transient": True}  # libvirt has it for files only
+    disks.append({"target": "vdg", "block": block_device, "format": "raw"})
+    born = {"name": name, **guest_os.options(guest_os.image(), tmp_path / "console.log", disks=disks)}
+    runs = {"anfitrion.kvm.kvm_domain": {**born, "state": "running"}}
+    stops = {"anfitrion.kvm.kvm_domain": {"name": name, "state": "stopped"}}
+    linux = guest_os.GuestOS(name, libvirtd, tmp_path / "console.log")
+    try:
+        play(runs).succeeded()
+        linux.wait()
+        for image, pattern in (("above", 1), ("log", 2), ("volatile", 3)):  # what lies below is read through
+            assert linux.shell(f"od -v -An -tx1 -N4096 -w1 {places[image]} | sort -u") == f"{pattern:02x}"
+        for place in places.values():
+            linux.shell(fill(place, "E", 4 * MIB))
+        assert int(linux.shell("cat /sys/block/vdf/size")) == 8 * MIB // 512
+        log = {"pool": pool, "name": "log", "backing": {"pool": pool, "volume": "disk", "format": "qcow2"}}
+        run = play([{**volume(**log, changes="discard"), "ignore_errors": True}, *life(**log, changes="commit", capacity="16MiB")])
+        assert "stop it before its changes are forgotten" in run.tasks[0].message
+        assert [one.changed for one in run.tasks[1:]] == [True, True, False], run.output
+        linux.until("cat /sys/block/vdf/size", lambda size: int(size) == 16 * MIB // 512)  # it grew under the guest
+        linux.shell(fill(places["log"], "F", MIB // 16))
+        play(stops).succeeded()
+        assert 4 * MIB <= allocated(here / "dynamic") < 8 * MIB
+        assert allocated(here / "fixed") == before["fixed"]
+        letter = {one: ord(one) for one in "EF"}
+        assert reads(here / "persistent", letter["E"], "0 4M")
+        assert reads(here / "volatile", 3, "0 1M")  # gone
+        assert reads(here / "below", 1, "0 1M")
+        assert reads(here / "above", letter["E"], "0 4M")
+        assert reads(here / "disk", letter["E"], "0 4M")  # committed while it ran
+        assert reads(here / "log", letter["F"], "0 64k")  # and what came after lies in the log
+        assert Path(block_device).read_bytes()[: 4 * MIB] == b"E" * 4 * MIB
+        play([volume(**log, changes="discard"), runs]).succeeded()
+        linux.wait()
+        first = {image: linux.shell(f"head -c 1 {place} | od -An -tx1") for image, place in places.items()}
+        assert first == {**dict.fromkeys(places, "45"), "volatile": "03"}
+    finally:
+        for verb in ("destroy", "undefine"):
+            libvirtd.run("virsh", verb, name, check=False)
 
 
 @pytest.mark.row("S25")
