@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: kvm_confirm
 short_description: Let a change stay that would take itself back
 description:
-  - A change that can lock the operator out of a host, such as that of M(anfitrion.kvm.kvm_bridge), takes itself back after some seconds.
-    This module keeps it from doing so.
+  - A change that can lock the operator out of a host, such as that of M(anfitrion.kvm.kvm_bridge) or of
+    M(anfitrion.kvm.kvm_host_firewall), takes itself back after some seconds. This module keeps it from doing so. Packet rules are
+    written for the next boot only now.
   - Run it over a new connection, for that is what shows that the host can still be reached. An old one may live on although no new
     one comes through, so over SSH a task that came by one is refused.
   - A change that was taken back fails here, with what was said while it was taken back.
@@ -21,6 +22,7 @@ extends_documentation_fragment:
   - anfitrion.kvm.attributes
 seealso:
   - module: anfitrion.kvm.kvm_bridge
+  - module: anfitrion.kvm.kvm_host_firewall
 """
 
 EXAMPLES = r"""

@@ -18,7 +18,7 @@ description:
     and out of its networks of mode nat, routed and isolated, and interfaces that O(through) names. A network that libvirt gets later is allowed
     when the task runs again.
   - Rules that could lock the operator out are first only loaded. Before that, a timer is armed on the host that brings the rules from before
-    back after O(rollback_after) seconds. The result has a RV(token); a second task with O(confirm) ends the timer and persists the rules.
+    back after O(rollback_after) seconds. M(anfitrion.kvm.kvm_confirm) with the token in RV(confirm) ends the timer and persists the rules.
     It must come by an SSH connection that was made after they were loaded, so there is C(meta) with C(reset_connection) between. The role
     P(anfitrion.kvm.network#role) does that. Until then a reboot, too, has the rules from before.
   - Rules that would not let a new connection in like that which Ansible is using are refused; see O(cut_allowed).
@@ -31,6 +31,7 @@ requirements:
   - nftables, iproute2 and util-linux on the host
 seealso:
   - module: anfitrion.kvm.kvm_host_firewall_info
+  - module: anfitrion.kvm.kvm_confirm
   - module: anfitrion.kvm.kvm_firewall
 """
 
@@ -46,9 +47,9 @@ EXAMPLES = r"""
   ansible.builtin.meta: reset_connection
 
 - name: Keep the rules, since the host still answers
-  anfitrion.kvm.kvm_host_firewall:
-    confirm: "{{ deny.token }}"
-  when: deny.token is defined
+  anfitrion.kvm.kvm_confirm:
+    token: "{{ deny.confirm.token }}"
+  when: deny.confirm is defined
 
 - name: Deny only what goes through the host, and leave docker's networks to docker
   anfitrion.kvm.kvm_host_firewall:
@@ -61,16 +62,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-token:
-  description: What O(confirm) takes. Only while rules wait to be confirmed.
+confirm:
+  description: What M(anfitrion.kvm.kvm_confirm) is to be given, C(token), and within how many C(seconds).
   returned: when rules have been loaded that are to be confirmed
-  type: str
-  sample: 0f1e2d3c4b5a6978
-rollback_after:
-  description: For how many seconds they wait.
-  returned: when rules have been loaded that are to be confirmed
-  type: int
-  sample: 60
+  type: dict
+  sample: {"token": "firewall-0f1e2d3c4b5a", "seconds": 60}
 changes:
   description:
     - What differs. C(how) tells how it is taken, V(live) in the running kernel, V(next_boot) in a file that the next boot reads.

@@ -162,7 +162,7 @@ def services(libvirtd: Libvirtd) -> list[str]:
 
 
 ALL_SERVICES = ["leased"] * 3 + ["answered"] * 3 + ["pong"] * 2
-TOKEN = "{{ deny.token }}"
+TOKEN = "{{ deny.confirm.token }}"
 # What a unit of ours does, should firewalld reload just then: it loads what is persisted.
 RELOAD = "nft -f /etc/anfitrion.d/firewall.nft; nft -s list table inet anfitrion > /run/anfitrion-firewall.listed"
 RESET = [
@@ -190,7 +190,7 @@ def test_a_deny_that_a_new_connection_confirmed_lets_in_and_through_what_is_allo
     assert wrong(net, False) == {}
     assert services(net) == ALL_SERVICES
     deny = task("host_firewall", allow=[SSH], rollback_after=300)
-    confirm = task("host_firewall", confirm=TOKEN)
+    confirm = {"name": "Confirm", "anfitrion.kvm.kvm_confirm": {"token": TOKEN}}
     tasks = [
         task("host_firewall", allow=[{**SSH, "sources": ["192.0.2.0/24"]}]) | {"ignore_errors": True},
         task("host_firewall", allow=[{"name": "ssh", "port": 2222}]) | {"ignore_errors": True},
@@ -211,10 +211,10 @@ def test_a_deny_that_a_new_connection_confirmed_lets_in_and_through_what_is_allo
     assert "nothing lets TCP port 22 in from 203.0.113.2" in cut.message
     assert "nothing lets TCP port 22 in" in other_port.message
     assert (check.changed, apply.changed, check.diff) == (True, True, apply.diff)
-    assert "token" not in check.result
+    assert "confirm" not in check.result
     assert "older than the change" in old.message
     assert "waits to be confirmed" in meanwhile.message
-    assert (waits.changed, waits.result["token"]) == (False, apply.result["token"])
+    assert (waits.changed, waits.result["confirm"]["token"]) == (False, apply.result["confirm"]["token"])
     assert [one.outcome for one in (confirmed, again, unchanged, rules)] == ["ok"] * 4
     assert [one.changed for one in (confirmed, again, unchanged, rules)] == [True, False, False, False]
     assert info.result["host_firewall"] == {"state": "present", "deny": ["forward", "input"], "allow": [SSH], "through": []}
@@ -253,14 +253,15 @@ def test_a_host_that_cannot_be_reached_any_more_comes_back_as_it_was(
 
     before = listed(net)
     cut = task("host_firewall", allow=[{"name": "ssh", "port": "2222"}], rollback_after=300, cut_allowed=True) | {"register": "deny"}
-    run = from_outside([cut, *RESET[:1], task("host_firewall", confirm=TOKEN)])
+    run = from_outside([cut, *RESET[:1], {"name": "Confirm", "anfitrion.kvm.kvm_confirm": {"token": TOKEN}}])
     assert [one.outcome for one in run.tasks] == ["ok", "unreachable"], run.output
-    token = run.tasks[0].result["token"]
+    token = run.tasks[0].result["confirm"]["token"]
     assert ssh() == "silent\n"
     net.run("pkill", "-f", "^sleep 300$")  # the time is over
     comes_back(net, lambda: ssh().startswith("SSH"))
     assert listed(net) == before
-    late, again = from_outside([task("host_firewall", confirm=token) | {"ignore_errors": True}, task("firewall", networks=RULES)]).tasks
+    confirm = {"name": "Confirm", "anfitrion.kvm.kvm_confirm": {"token": token}, "ignore_errors": True}
+    late, again = from_outside([confirm, task("firewall", networks=RULES)]).tasks
     assert "they have been taken back" in late.message
     assert not again.changed
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import deadman
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import deadman, host_firewall, unconfirmed_rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
@@ -24,6 +24,8 @@ def open_root(_params: Mapping[str, Any], check: bool) -> Root:
 def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     """Return what it takes that a change stays; nothing once it is confirmed. Raises KvmError if it was taken back, or by an old connection."""
     token = wanted["token"]
+    if deadman.name_of(token) == unconfirmed_rules.NAME:
+        return host_firewall.confirmation(root, token)
     now = deadman.state(root, deadman.name_of(token))
     if now is None or now.token != token or now.state in (deadman.RUNNING, deadman.TAKEN_BACK):
         raise KvmError(deadman.unconfirmed(now, token))

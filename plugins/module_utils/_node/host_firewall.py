@@ -34,8 +34,6 @@ def plan(root: Root, wanted: dict[str, Any]) -> Plan:
     """
     before = own_rules.kept(root)
     waiting = unconfirmed_rules.waiting(root)
-    if "confirm" in wanted:
-        return _confirmation(root, wanted, before, waiting)
     after = replace(before, deny=merged(before.deny, wanted))
     if waiting and waiting.deny == after.deny:
         return own_rules.joined_once(SUBJECT, [], **_to_confirm(root, waiting.token, round(max(waiting.left, 0))))
@@ -48,14 +46,14 @@ def plan(root: Root, wanted: dict[str, Any]) -> Plan:
         return own_rules.joined_once(SUBJECT, parts)
     if not wanted.get("cut_allowed"):
         _refuse_cut(root, after.deny)
-    token, seconds = secrets.token_hex(8), wanted.get("rollback_after", ROLLBACK_AFTER)
+    token, seconds = f"{unconfirmed_rules.NAME}-{secrets.token_hex(6)}", wanted.get("rollback_after", ROLLBACK_AFTER)
     parts = [unconfirmed_rules.arm(root, token, seconds, after.deny, text), live, unconfirmed_rules.note(root)]
     return own_rules.joined_once(SUBJECT, parts, **_to_confirm(root, token, seconds))
 
 
 def _to_confirm(root: Root, token: str, seconds: int) -> dict[str, Any]:
     """Return what the result says of rules that wait; nothing waits in check mode."""
-    return {} if root.check else {"token": token, "rollback_after": seconds}
+    return {} if root.check else {"confirm": {"token": token, "seconds": seconds}}
 
 
 def merged(before: dict[str, Any] | None, wanted: dict[str, Any]) -> dict[str, Any] | None:
@@ -105,17 +103,15 @@ def _lets_in(allow: dict[str, Any], now: ssh.Connection) -> bool:
     return allow.get("proto", "tcp") == "tcp" and int(first) <= now.port <= int(last or first) and told
 
 
-def _confirmation(root: Root, wanted: dict[str, Any], before: own_rules.Rules, waiting: unconfirmed_rules.Waiting | None) -> Plan:
+def confirmation(root: Root, token: str) -> Plan:
     """Return what it takes that rules that wait stay, by a connection that was made under them."""
-    token = wanted["confirm"]
-    others = [name for name in wanted if name != "confirm"]
-    if others:
-        raise KvmError(f"confirm: it stands alone, without {', '.join(sorted(others))}")
+    before = own_rules.kept(root)
+    waiting = unconfirmed_rules.waiting(root)
     if waiting is None or waiting.token != token:
         if before.confirmed == token:
             text = own_rules.text_of(root, before)
             return own_rules.joined_once(SUBJECT, [own_rules.running(root, text, []), *own_rules.persisted(root, before, text, [])])
-        raise KvmError("confirm: no rules wait for this token; they have been taken back, since nobody confirmed them in time")
+        raise KvmError("no rules wait for this token; they have been taken back, since nobody confirmed them in time")
     ssh.refuse_old(root, waiting.over, waiting.connected)
     after = replace(before, deny=waiting.deny, confirmed=token)
     text = own_rules.text_of(root, after)

@@ -26,6 +26,7 @@ BEFORE = f"{WAITING}/before.nft"
 AFTER = f"{WAITING}/after.nft"
 LISTED_AFTER = f"{WAITING}/after.listed"  # LISTED may be that of older rules by then, if a unit of ours has loaded them anew
 UNIT = "anfitrion-firewall-rollback"
+NAME = "firewall"  # what its tokens begin with
 GRACE = 10  # seconds that the way back may take; whoever is later finds that its timer is dead
 
 
@@ -55,7 +56,7 @@ def refuse_waiting(root: Root) -> None:
     if found:
         raise KvmError(
             f"the default deny of this host waits to be confirmed for {max(found.left, 0):.0f} s more; confirm it with "
-            "anfitrion.kvm.kvm_host_firewall, or come again when it has been taken back"
+            "anfitrion.kvm.kvm_confirm, or come again when it has been taken back"
         )
 
 
@@ -107,7 +108,7 @@ def take(root: Root, token: str) -> None:
     try:
         os.rename(root.at(WAITING), root.at(f"{ENDED}-{token}"))
     except OSError:
-        raise KvmError("confirm: the rules were taken back a moment ago, since nobody had confirmed them") from None
+        raise KvmError("the rules were taken back a moment ago, since nobody had confirmed them") from None
     _disarm(root, token)
 
 

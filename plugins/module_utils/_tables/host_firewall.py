@@ -26,11 +26,9 @@ HOST_FIREWALL = Table(
         Field("through", None, INTERFACE,
               "Interfaces of others, as V(docker0), whose packets may go through the host as far as the rules of others let them.", many=True),
         Field("rollback_after", None, Integer(low=5, high=3600),
-              "After how many seconds the rules from before come back by themselves, unless a task confirms the new ones; 60 if not given."),
+              "After how many seconds the rules from before come back by themselves, unless M(anfitrion.kvm.kvm_confirm) confirms the new ones; 60 "
+              "if not given."),
         Field("cut_allowed", None, Flag(),
               "Whether rules are loaded that allow no new connection like that which Ansible is using; V(false) if not given. The way back stays."),
-        Field("confirm", None, WORD,
-              "The RV(token) of rules that wait to be confirmed. Refused over a connection that was there before them. With it "
-              "no other option is given."),
     ),
 )  # fmt: skip
