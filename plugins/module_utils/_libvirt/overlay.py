@@ -10,7 +10,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.content import replace_step
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, refresh, volumes_in
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, above, refresh
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import disks_with, users_of
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Step
@@ -96,11 +96,9 @@ def _refuse_shared(session: Libvirt, place: Place, name: str, path: str, below: 
     mine = set(users_of(session, place.name, name, path).running) | set(users_of(session, place.name, name, path).defined)
     users = users_of(session, place.name, "", below)
     others = sorted((set(users.running) | set(users.defined)) - mine)
-    with told("cannot read the other volumes"):
-        trees = {one: _xml.parse(volume.XMLDesc(0)) for one, volume in volumes_in(session, place).items() if one != name}
-    above = sorted(one for one, tree in trees.items() if _xml.get(tree, "backingStore/path")[0] == below)
-    if others or above:
-        raise KvmError(f"changes: {below} is used by {', '.join([*others, *above])} too, and would change below it")
+    others += [one for one in above(session, place, below) if one != name]
+    if others:
+        raise KvmError(f"changes: {below} is used by {', '.join(others)} too, and would change below it")
 
 
 def _discard_step(session: Libvirt, place: Place, name: str, path: str, found: dict[str, Any]) -> Step:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, patiently, told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, code, libvirt, patiently, told, words
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,27 @@ def volumes_in(session: Libvirt, place: Place) -> dict[str, Any]:
     return session.all(f"volumes of pool {place.name}", lambda: place.pool.listAllVolumes(0))
 
 
+def of_each(session: Libvirt, place: Place, ask: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return what each volume of an active pool tells by name. One that goes meanwhile tells nothing: a draft of another volume of the task does."""
+    volumes = volumes_in(session, place)
+    with session.lock:
+        known = dict(volumes)
+    found = {}
+    for name, volume in known.items():
+        try:
+            found[name] = ask(volume)
+        except libvirt.libvirtError as error:
+            if code(error) != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                raise KvmError(f"cannot read volume {name!r}: {words(error)}") from error
+    return found
+
+
+def above(session: Libvirt, place: Place, path: str) -> list[str]:
+    """Return the names of the volumes of a pool that have a file right below them."""
+    texts = of_each(session, place, lambda volume: volume.XMLDesc(0))
+    return sorted(name for name, text in texts.items() if _xml.get(_xml.parse(text), "backingStore/path")[0] == path)
+
+
 def file_of(session: Libvirt, place: Place, name: str) -> str | None:
     """Return the path of a volume where this machine can look at it, whether it is there or not."""
     return os.path.join(place.path, name) if session.on_this_host and place.path else None
@@ -67,8 +88,12 @@ def find_volume(session: Libvirt, place: Place, name: str) -> Any | None:
     handle = volumes_in(session, place).get(name)
     if handle is None:
         return None
-    with told("cannot read the volume"):
+    try:
         return _xml.parse(handle.XMLDesc(0))
+    except libvirt.libvirtError as error:
+        if code(error) == libvirt.VIR_ERR_NO_STORAGE_VOL:  # somebody has removed it just now
+            return None
+        raise KvmError(f"cannot read the volume: {words(error)}") from error
 
 
 def refresh(session: Libvirt, place: Place) -> None:
@@ -100,7 +125,7 @@ def fullness(session: Libvirt, name: str) -> dict[str, Any]:
     handle = session.pools()[name]
     with told(f"cannot read pool {name!r}"):
         _state, capacity, allocation, available = handle.info()
-        volumes = [volume.info() for volume in volumes_in(session, place_of(session, name)).values()]
+    volumes = of_each(session, place_of(session, name), lambda volume: volume.info()).values()
     promised = sum(size for _type, size, _allocation in volumes)
     return {
         "pool": name,

@@ -9,7 +9,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import content
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, patiently, told
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, volumes_in
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, above, volumes_in
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import Users, users_of
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.volume import WIPES, check
@@ -48,8 +48,6 @@ def _refuse_in_use(users: Users) -> None:
 
 def refuse_as_backing(session: Libvirt, place: Place, name: str, path: str, verb: str) -> None:
     """Raise KvmError when another volume of the pool has this one below it and would lose its data."""
-    with told("cannot read the other volumes"):
-        trees = {one: _xml.parse(vol.XMLDesc(0)) for one, vol in volumes_in(session, place).items() if one != name}
-    above = [one for one, tree in trees.items() if _xml.get(tree, "backingStore/path")[0] == path]
-    if above:
-        raise KvmError(f"cannot be {verb}, it is the backing of volume {', '.join(sorted(above))}; delete that first")
+    others = [one for one in above(session, place, path) if one != name]
+    if others:
+        raise KvmError(f"cannot be {verb}, it is the backing of volume {', '.join(others)}; delete that first")
