@@ -210,7 +210,8 @@ def check_shape(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "")
                 check_shape(row.rows, one, f"{where}.")
             elif not isinstance(one, str):
                 names = ", ".join(sorted(inside.name for inside in row.rows))
-                raise KvmError(f"{where}: {one!r} is not a dictionary; its options are {names}")
+                shown = repr(one) if isinstance(one, (bool, int, float)) else f"a {type(one).__name__}"  # which may hold a secret
+                raise KvmError(f"{where}: {shown} is not a dictionary; its options are {names}")
 
 
 def stated(value: Any) -> Any:

@@ -249,7 +249,7 @@ def test_a_spec_of_what_is_mentioned_takes_and_makes_what_the_whole_one_does(ent
     ("wanted", "sentence"),
     [
         ({"roof": 4}, "roof: 4 is not a dictionary; its options are angle"),
-        ({"yard": ["area"]}, "yard: ['area'] is not a dictionary; its options are area"),
+        ({"yard": ["area"]}, "yard: a list is not a dictionary; its options are area"),
         ({"rooms": 7}, "rooms: 7 is not a dictionary; its options are "),
         ({"rooms": [{"name": "hall"}, True]}, "rooms[1]: True is not a dictionary; its options are "),
     ],

@@ -25,6 +25,7 @@ GUESTS = {
     "a document for cloud-init": {"cloud_init": {"user_data": f"#cloud-config\npassword: {CANARY}\n"}},
     "a password in XML": {"xml": f"<graphics type='vnc' passwd='{CANARY}'/>"},
     "a password in a string that is a dictionary": {"graphics": [f"type=vnc password={CANARY}"]},
+    "a password in a list that should be a dictionary": {"cloud_init": [{"user_data": CANARY}]},
     "a password beside a number that should be a dictionary": {"vcpus": 4, "graphics": [{"type": "vnc", "password": CANARY}]},
 }
 
