@@ -81,6 +81,9 @@ CASES = {
     "a number of vcpus in a list": Case(
         {"name": None, "domains": [{"name": "a", "vcpus": 4}]}, "domains[0] 'a': vcpus: 4 is not a dictionary; its options are count, "
     ),
+    "an alias that two devices have": Case(
+        {"interfaces": [{"name": "a", "type": "user"}], "serials": [{"port": 0, "alias": "a"}]}, "alias: 'a' would be that of two devices, "
+    ),
     "seconds that libvirt would write otherwise": Case(
         {"clock": {"offset": "variable", "adjustment": "00"}}, "clock.adjustment: '00' expected seconds or reset"
     ),

@@ -269,6 +269,7 @@ def _target(
         finish(target, wanted)
     if differences:
         check_result(_fields.read(CHECKED, target))
+        _refuse_same_alias(target)
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in differences]
     if current is None and base is not None:
@@ -303,6 +304,7 @@ def _target_of_xml(
         _fields.write(TABLE.rows, base, wanted, purge)
     target = fragment.replaced(given, current) if whole else fragment.merged(parts, base, TABLE.rows)
     _fields.write(TABLE.rows, target, wanted, purge)
+    _refuse_same_alias(target)
     if current is None and not whole:
         finish(target, wanted)
     after = _xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target)))
@@ -313,6 +315,20 @@ def _target_of_xml(
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in fragment.both_ways(TABLE.rows, before, _fields.read(TABLE.rows, after))]
     return target, after, changes or [Change("xml", "as defined", "as given", how)]
+
+
+def _refuse_same_alias(tree: Any) -> None:
+    """Raise KvmError for an alias that two devices have. libvirt (11.3) takes that of the first serial port twice, and then no further change."""
+    owners: dict[str, str] = {}
+    for device in _xml.find_all(tree, "devices/*"):
+        name = _xml.get(device, "alias/@name")[0] or ""
+        # libvirt gives others itself. The first console is the first serial port once more.
+        if not name.startswith("ua-") or device.tag == "console":
+            continue
+        if name in owners:
+            both = f"<{owners[name]}> and <{device.tag}>"
+            raise KvmError(f"alias: {name[3:]!r} would be that of two devices, {both}; the name of an interface is one too")
+        owners[name] = device.tag
 
 
 def _without_security(current: Any, after: Any) -> Any:
