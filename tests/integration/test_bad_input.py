@@ -81,6 +81,10 @@ CASES = {
     "a number of vcpus in a list": Case(
         {"name": None, "domains": [{"name": "a", "vcpus": 4}]}, "domains[0] 'a': vcpus: 4 is not a dictionary; its options are count, "
     ),
+    "I/O threads, which end libvirtd": Case({"iothreads": 2147483647}, "iothreads: 2147483647 not in 0..4096"),
+    "I/O threads in XML, which end libvirtd": Case(
+        {"xml": "<iothreads>2147483647</iothreads>"}, "domain 'victim': iothreads: 2147483647 is more than 4096"
+    ),
     "an alias that two devices have": Case(
         {"interfaces": [{"name": "a", "type": "user"}], "serials": [{"port": 0, "alias": "a"}]}, "alias: 'a' would be that of two devices, "
     ),

@@ -41,7 +41,9 @@ def verdict(mortal_libvirtd: Any, tmp_path: Path) -> Iterator[Verdict]:
             assert child.stdin
             assert child.stdout
             print(json.dumps(spec), file=child.stdin, flush=True)
-            return dict(json.loads(child.stdout.readline()))
+            answer = child.stdout.readline()
+            assert answer, f"with this guest libvirtd or what asks it ended: {json.dumps(spec)}"
+            return dict(json.loads(answer))
 
         yield verdict
         child.stdin.close()  # type: ignore[union-attr]

@@ -43,6 +43,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain impor
     complete,
     finish,
 )
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_cpu import MAX_IOTHREADS
 
 if TYPE_CHECKING:
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
@@ -269,7 +270,7 @@ def _target(
         finish(target, wanted)
     if differences:
         check_result(_fields.read(CHECKED, target))
-        _refuse_same_alias(target)
+        _refuse_fatal(target)
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in differences]
     if current is None and base is not None:
@@ -304,7 +305,7 @@ def _target_of_xml(
         _fields.write(TABLE.rows, base, wanted, purge)
     target = fragment.replaced(given, current) if whole else fragment.merged(parts, base, TABLE.rows)
     _fields.write(TABLE.rows, target, wanted, purge)
-    _refuse_same_alias(target)
+    _refuse_fatal(target)
     if current is None and not whole:
         finish(target, wanted)
     after = _xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target)))
@@ -317,8 +318,14 @@ def _target_of_xml(
     return target, after, changes or [Change("xml", "as defined", "as given", how)]
 
 
-def _refuse_same_alias(tree: Any) -> None:
-    """Raise KvmError for an alias that two devices have. libvirt (11.3) takes that of the first serial port twice, and then no further change."""
+def _refuse_fatal(tree: Any) -> None:
+    """Raise KvmError for what libvirt does not survive: more I/O threads than it has memory for, and an alias that two devices have.
+
+    libvirt (11.3) takes the alias of the first serial port twice, and then no further change.
+    """
+    threads = _xml.get(tree, "iothreads")[0] or ""
+    if threads.isdigit() and int(threads) > MAX_IOTHREADS:
+        raise KvmError(f"iothreads: {threads} is more than {MAX_IOTHREADS}")
     owners: dict[str, str] = {}
     for device in _xml.find_all(tree, "devices/*"):
         name = _xml.get(device, "alias/@name")[0] or ""

@@ -10,6 +10,7 @@ NUMBER = c.Integer(high=4095)
 PERIOD = c.Integer(low=1000, high=1000000)
 QUOTA = c.Integer(low=-1, high=17592186044415)
 PRIORITY = c.Integer(high=99)
+MAX_IOTHREADS = 4096  # of more than it has memory for libvirtd (9.0 to 11.3) ends: it makes an entry for each
 SCHEDULERS = c.Choice(words=("batch", "idle", "fifo", "rr"))
 
 VCPUS: tuple[Row, ...] = (
@@ -63,7 +64,7 @@ CELL: tuple[Row, ...] = (
     )),
 )  # fmt: skip
 IOTHREADS: tuple[Row, ...] = (
-    Field("iothreads", "iothreads", c.Integer(high=2**31 - 1), "How many threads for I/O the guest has.", live="iothreads"),
+    Field("iothreads", "iothreads", c.Integer(high=MAX_IOTHREADS), "How many threads for I/O the guest has.", live="iothreads"),
     Items("iothread_ids", "iothreadids/iothread", ("id",), "Single threads for I/O.", (
         Field("id", "@id", c.Integer(low=1), "Number.", required=True),
         Field("thread_pool_min", "@thread_pool_min", c.INTEGER, "Least threads that work for it."),
