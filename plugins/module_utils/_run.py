@@ -69,7 +69,7 @@ def module_spec(kind: Kind) -> dict[str, Any]:
     return {**rows, **options, **lists}
 
 
-class Module(AnsibleModule):  # type: ignore[misc]
+class Module(AnsibleModule):  # type: ignore[misc]  # ansible-core has no types
     """Ansible's module, which keeps lists and dictionaries out of the log of the host.
 
     Ansible takes secrets out of them only where they look in Python's notation as they were given, which one with a line

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 PF, NVME = sys.argv[1], sys.argv[2]
 DEVICE = Path(f"/sys/class/net/{PF}/device")
@@ -44,9 +45,9 @@ def vf(index: int) -> str:
     return (DEVICE / f"virtfn{index}").resolve().name
 
 
-def told(index: int) -> dict[str, object]:
+def told(index: int) -> dict[str, Any]:
     link = json.loads(run("ip", "-j", "-d", "link", "show", "dev", PF).stdout)[0]
-    found: dict[str, object] = link["vfinfo_list"][index]
+    found: dict[str, Any] = link["vfinfo_list"][index]
     return found
 
 
@@ -70,7 +71,7 @@ def every_attribute_is_lost_when_vfs_are_made_again() -> None:
     write(COUNT, "2")
     settle()
     assert told(0)["address"] != "52:54:00:99:00:01", told(0)  # zeros, or what its driver made up
-    assert not any(one.get("vlan") for one in told(0).get("vlan_list", [])), told(0)  # type: ignore[attr-defined]
+    assert not any(one.get("vlan") for one in told(0).get("vlan_list", [])), told(0)
 
 
 def a_driver_refuses_attributes_that_it_does_not_know() -> None:
@@ -195,12 +196,12 @@ def a_link_file_takes_the_name_and_remakes_vfs_at_every_event() -> None:
         assert named_by(vfs.format(3) + "VLANId=7\n") == PF
         trigger()
         assert COUNT.read_text().strip() == "3"
-        assert [one.get("vlan") for one in told(0)["vlan_list"]] == [7], told(0)  # type: ignore[attr-defined]
+        assert [one.get("vlan") for one in told(0)["vlan_list"]] == [7], told(0)
         run("ip", "link", "set", "dev", PF, "vf", "0", "mac", "52:54:00:99:00:04")
         named_by(vfs.format(3))
         trigger()
         assert told(0)["address"] == "52:54:00:99:00:02"  # what was set by hand is gone
-        assert [one.get("vlan") for one in told(0)["vlan_list"]] == [7], told(0)  # type: ignore[attr-defined]  # and what the file no longer says stays
+        assert [one.get("vlan") for one in told(0)["vlan_list"]] == [7], told(0)  # and what the file no longer says stays
         named_by(vfs.format(5))
         trigger()
         assert COUNT.read_text().strip() == "5"  # all VFs were taken away and made again, and nobody was asked
