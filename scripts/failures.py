@@ -1,6 +1,8 @@
-"""Say what failed in a run of Molecule, and how the consoles of the lab hosts ended: failures.py DIRECTORY.
+"""Say what failed in a run of Molecule: failures.py DIRECTORY.
 
-Of DIRECTORY it reads record.jsonl (callback_plugins/record.py) and *.console (extensions/molecule/default/destroy.yml).
+Of DIRECTORY it reads record.jsonl (callback_plugins/record.py), and *.console and machine.txt (what
+extensions/molecule/default/destroy.yml kept). What matters most comes last, and is short: of a long log some places show
+only the end.
 """
 
 from __future__ import annotations
@@ -8,23 +10,43 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-LAST_FAILURES = 8
-LAST_CONSOLE_LINES = 25
-MOST_CHARACTERS = 3000
+LAST_FAILURES = 3
+LAST_CONSOLE_LINES = 15
+MOST_CHARACTERS = 500
+# systemd of Debian 13 says it at every reload of its units, on a host without vsock.
+NOISE = "Failed to query local AF_VSOCK CID"
 
 
 def main(directory: str) -> int:
     record = Path(directory, "record.jsonl")
     lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()] if record.exists() else []
-    failures = [line for line in lines if line.get("outcome") in ("failed", "unreachable")]
-    for line in failures[-LAST_FAILURES:]:
-        print(f"\n{line['outcome']}: {line['host']}: {line['task']} (after {line['seconds']} s)")
-        print(json.dumps(line["result"], indent=1, default=str)[:MOST_CHARACTERS])
     for console in sorted(Path(directory).glob("*.console")):
         print(f"\n{console.stem}: the end of its console")
-        print("\n".join(console.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_CONSOLE_LINES:]))
+        said = [line for line in console.read_text(encoding="utf-8", errors="replace").splitlines() if NOISE not in line]
+        print("\n".join(said[-LAST_CONSOLE_LINES:]))
+    machine = Path(directory, "machine.txt")
+    if machine.exists():
+        print(f"\nthe machine and its hosts after that\n{machine.read_text(encoding='utf-8').rstrip()}")
+    failures = [line for line in lines if line.get("outcome") in ("failed", "unreachable")]
+    for line in failures[-LAST_FAILURES:]:
+        print(f"\n{line['outcome']}: {line['host']}: {line['task']} (at {line['at']}, after {line['seconds']} s)")
+        print(_shortened(_told(line["result"])))
     return 0
+
+
+def _told(result: dict[str, Any]) -> str:
+    failed = [item for item in result.get("results", []) if item.get("failed")]
+    shown = failed[-1] if failed else result
+    words = [str(shown[key]) for key in ("msg", "fail_msg", "stderr", "module_stderr", "exception") if shown.get(key)]
+    return "\n".join(words) or json.dumps(shown, default=str)
+
+
+# An error tells what happened at its start and, of a chain, at its end.
+def _shortened(text: str) -> str:
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} [...] {text[-half:]}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Write what each task returned, and the recap, to the file that ANSIBLE_RECORD names, one JSON object a line.
 
-A task: {"task", "host", "check", "outcome": ok|failed|skipped|unreachable, "seconds", "result": {...}}.
+A task: {"task", "host", "check", "outcome": ok|failed|skipped|unreachable, "at": time of day, "seconds", "result": {...}}.
 The recap: {"recap": {host: {ok, changed, failures, ...}}}.
 """
 
@@ -66,8 +66,8 @@ class CallbackModule(CallbackBase):
         task = result.task if hasattr(result, "task") else result._task
         seconds = round(time.monotonic() - self._started.pop((host.get_name(), task._uuid), time.monotonic()), 2)
         public = {key: value for key, value in values.items() if not key.startswith("_ansible")}
-        line = {"task": result.task_name, "host": host.get_name(), "check": self._check, "outcome": outcome, "seconds": seconds}
-        self._write({**line, "result": public})
+        line = {"task": result.task_name, "host": host.get_name(), "check": self._check, "outcome": outcome}
+        self._write({**line, "at": time.strftime("%H:%M:%S"), "seconds": seconds, "result": public})
 
     @staticmethod
     def _write(line: dict[str, Any]) -> None:
