@@ -7,13 +7,12 @@ libvirt word. Values are plain YAML: None, or a key that is not there, means "no
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
-from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Codec, Document
+from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Codec
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 
 NEXT_BOOT = "next_boot"  # the default of Field.live: a running guest takes it at its next start
@@ -128,101 +127,6 @@ class Difference:
     whole_item: bool = False
 
 
-def argument_spec(rows: tuple[Row, ...], removable: bool = False, entries: list[Any] | None = None) -> dict[str, Any]:
-    """Return Ansible's argument spec for the rows; C(removable) adds the state of an item.
-
-    With C(entries) it has only the options that these mention, and those that Ansible fills in or asks for. It takes and
-    makes of them what the whole one does: Ansible walks all options of a spec for every dict that it checks.
-    """
-    spec: dict[str, Any] = {}
-    for row in rows:
-        mentioned = entries is None or any(row.name in entry for entry in entries)
-        if not mentioned and not (isinstance(row, Field) and (row.required or row.default is not None)):
-            continue
-        values = None if entries is None else [entry[row.name] for entry in entries if entry.get(row.name) is not None]
-        if isinstance(row, Field):
-            spec[row.name] = _option(row)
-        elif isinstance(row, Section):
-            spec[row.name] = {"type": "dict", "options": argument_spec(row.rows, row.removable, _dicts(values))}
-        else:
-            items = None if values is None else [one for value in values for one in (value if isinstance(value, list) else [value])]
-            spec[row.name] = {"type": "list", "elements": "dict", "options": argument_spec(row.rows, True, _dicts(items))}
-    if removable:
-        spec["state"] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
-    return spec
-
-
-def _dicts(values: list[Any] | None) -> list[Any] | None:
-    """Return the values if each tells by itself which options it has; Ansible also makes a dict of a string."""
-    return values if values is not None and all(isinstance(value, dict) for value in values) else None
-
-
-def _option(row: Field) -> dict[str, Any]:
-    """Return the argument spec of one value."""
-    option: dict[str, Any] = {"type": "list", "elements": row.codec.type} if row.many else {"type": row.codec.type}
-    if row.codec.choices:
-        option["choices"] = list(row.codec.choices)
-    if row.required:
-        option["required"] = True
-    if row.default is not None:
-        option["default"] = row.default
-    if row.secret or isinstance(row.codec, Document):
-        option["no_log"] = True
-    else:
-        option.update(no_secret(row.name))
-    return option
-
-
-def no_secret(name: str) -> dict[str, Any]:
-    """Return what Ansible is told of an option that holds no secret, though its name looks as if."""
-    return {"no_log": False} if any(word in name for word in ("pass", "secret", "token", "key")) else {}
-
-
-def secrets(rows: tuple[Row, ...], wanted: Any) -> Iterator[str]:
-    """Yield every secret of the stated options, also those that a document of the user's holds."""
-    for row in rows if isinstance(wanted, dict) else ():
-        value = wanted.get(row.name)
-        if not isinstance(row, Field):
-            for one in value if isinstance(value, list) else [value]:
-                yield from secrets(row.rows, one)
-        elif row.secret and value is not None:
-            yield from map(str, value if isinstance(value, list) else [value])
-        elif isinstance(row.codec, Document) and isinstance(value, str):
-            yield from (found[1] for found in PASSWORD.findall(value))
-
-
-PASSWORD = re.compile(r"""\bpasswd\s*=\s*(["'])(.+?)\1""")  # graphics of domain XML
-
-
-def check_shape(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "") -> None:
-    """Raise KvmError for a plain value where options are, which ansible-core takes for a fault of its own.
-
-    A string is left to Ansible, which makes a dict of C(a=1) and of JSON.
-    """
-    for row in rows:
-        value = wanted.get(row.name)
-        if isinstance(row, Field) or value is None or isinstance(value, str):
-            continue
-        inner = value if isinstance(row, Items) and isinstance(value, list) else [value]
-        for index, one in enumerate(inner):
-            where = f"{prefix}{row.name}[{index}]" if inner is value else f"{prefix}{row.name}"
-            if isinstance(one, dict):
-                check_shape(row.rows, one, f"{where}.")
-            elif not isinstance(one, str):
-                names = ", ".join(sorted(inside.name for inside in row.rows))
-                shown = repr(one) if isinstance(one, (bool, int, float)) else f"a {type(one).__name__}"  # which may hold a secret
-                raise KvmError(f"{where}: {shown} is not a dictionary; its options are {names}")
-
-
-def stated(value: Any) -> Any:
-    """Return the value without what the user left out: Ansible fills an unstated option with None."""
-    if isinstance(value, dict):
-        return {k: stated(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [stated(v) for v in value]
-    return value
-
-
 def normal(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the wanted values in normal form. Raises KvmError that names the option and what it takes."""
     result: dict[str, Any] = {}
@@ -286,7 +190,11 @@ def with_places(row: Items, items: list[dict[str, Any]]) -> list[dict[str, Any]]
 def read(rows: tuple[Row, ...], element: Any) -> dict[str, Any]:
     """Return every value that an element holds, in normal form; what it does not hold is left out."""
     found: dict[str, Any] = {}
+    held = _xml.names(element)
     for row in rows:
+        # Of the hundred options of a disk it has five: most rows are told by this alone.
+        if row.path is None or (_xml.beginning(row.path) not in held and not (isinstance(row, Field) and row.fallback)):
+            continue
         value: Any = None
         if isinstance(row, Field):
             value = _read_field(row, element)

@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _options, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, execute, mismatch, undone
 
@@ -59,13 +59,13 @@ class Kind:
 
 def module_spec(kind: Kind) -> dict[str, Any]:
     """Return the argument spec of the module: the table's rows, the task's options, and the list form."""
-    rows = _fields.argument_spec(kind.table.rows)
-    options = _fields.argument_spec(kind.options)
+    rows = _options.argument_spec(kind.table.rows)
+    options = _options.argument_spec(kind.options)
     if not kind.plural:
         return {**rows, **options}
     for option in rows.values():
         option.pop("required", None)  # the list form states it in its entries
-    lists = {kind.plural: {"type": "list", "elements": "dict", **_fields.no_secret(kind.plural)}, "defaults": {"type": "dict"}}
+    lists = {kind.plural: {"type": "list", "elements": "dict", **_options.no_secret(kind.plural)}, "defaults": {"type": "dict"}}
     return {**rows, **options, **lists}
 
 
@@ -124,14 +124,14 @@ def _module(kind: Kind, limits: dict[str, Any]) -> Any:
     except TypeError as error:
         # A number where options are: ansible-core (seen up to 2.21) notes it and then looks for options in the number.
         module = Module(argument_spec={name: {"type": "raw", "no_log": True} for name in spec}, supports_check_mode=True)
-        given = _fields.stated(module.params)
+        given = _options.stated(module.params)
         try:
-            _fields.check_shape((*kind.table.rows, *kind.options), given)
+            _options.check_shape((*kind.table.rows, *kind.options), given)
         except KvmError as fault:
             _fail_unchecked(module, fault.about(_subject(kind, given)))
         _fail_unchecked(module, KvmError(f"{kind.table.noun}: an option is not of the type that the documentation tells: {error}"))
     module.no_log_values.clear()
-    module.no_log_values.update(_fields.secrets((*kind.table.rows, *kind.options), module.params))
+    module.no_log_values.update(_options.secrets((*kind.table.rows, *kind.options), module.params))
     return module
 
 
@@ -144,7 +144,7 @@ def _fail_unchecked(module: Any, fault: KvmError) -> None:
 
 def run_info(kind: Kind) -> None:
     """Return what exists, in the shape that the module takes, and end the process."""
-    spec = _fields.argument_spec(kind.info_options)
+    spec = _options.argument_spec(kind.info_options)
     if kind.plural:
         spec["name"] = {"type": "str"}
     module = Module(argument_spec=spec, supports_check_mode=True)
@@ -183,7 +183,7 @@ def _require_imports(module: Any, kind: Kind) -> None:
 
 def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
     """Return the stated options of every object of the task, in normal form."""
-    own = _fields.stated({row.name: module.params.get(row.name) for row in kind.table.rows})
+    own = _options.stated({row.name: module.params.get(row.name) for row in kind.table.rows})
     if not kind.plural or module.params.get(kind.plural) is None:
         missing = [row.name for row in kind.table.rows if getattr(row, "required", False) and row.name not in own]
         if missing:
@@ -192,23 +192,23 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
     if own:
         raise KvmError(f"{', '.join(sorted(own))}: give it in an entry of {kind.plural}, or for all of them in defaults")
     entries = [_merged(module.params["defaults"] or {}, entry) for entry in module.params[kind.plural]]
-    validator = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows, entries=entries))
+    validator = ArgumentSpecValidator(_options.argument_spec(kind.table.rows, entries=entries))
     done: list[dict[str, Any]] = []
     labels: set[str] = set()
     for index, entry in enumerate(entries):
         where = f"{kind.plural}[{index}] {_label(kind, entry)!r}"
         try:
-            _fields.check_shape(kind.table.rows, entry)
+            _options.check_shape(kind.table.rows, entry)
         except KvmError as error:
             _fail_unchecked(module, error.about(where))
         result = validator.validate(entry)
         if result.error_messages:  # the whole spec says it better: what else there is
-            result = ArgumentSpecValidator(_fields.argument_spec(kind.table.rows)).validate(entry)
+            result = ArgumentSpecValidator(_options.argument_spec(kind.table.rows)).validate(entry)
         if result.error_messages:
             unknown = "unknown option " if result.unsupported_parameters else ""
             _fail_unchecked(module, KvmError(f"{where}: {unknown}{'; '.join(result.error_messages)}"))
-        stated = _fields.stated(result.validated_parameters)
-        module.no_log_values.update(_fields.secrets(kind.table.rows, stated))
+        stated = _options.stated(result.validated_parameters)
+        module.no_log_values.update(_options.secrets(kind.table.rows, stated))
         done.append(_normal(kind, stated))
         label = _label(kind, done[-1])
         if label in labels:

@@ -120,6 +120,18 @@ def new(tag: str) -> Element:
     return etree.Element(tag)
 
 
+@cache
+def beginning(path: str) -> str:
+    """Return what an element must hold for a path to lead anywhere, as names() tells it; "" where the path leads to itself."""
+    steps, attribute = _split(path)
+    return steps[0].tag if steps else f"@{attribute}" if attribute else ""
+
+
+def names(element: Element) -> set[str]:
+    """Return the tags of the children and the "@attributes" of an element, and "" for itself."""
+    return {"", *(child.tag for child in element), *(f"@{name}" for name in element.attrib)}
+
+
 def find(element: Element, path: str) -> Element | None:
     """Return the first element at a path (an attribute at its end is not looked at)."""
     return _first(element, _split(path)[0])

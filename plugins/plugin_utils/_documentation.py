@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section, argument_spec
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
+from ansible_collections.anfitrion.kvm.plugins.module_utils._options import argument_spec
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import Kind
 
 WHEN = {

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _run, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _options, _run, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Section
 
@@ -84,7 +84,7 @@ def test_what_is_not_wanted_is_not_looked_at(house: Any) -> None:
 
 
 def test_an_unstated_option_is_not_ours() -> None:
-    assert _fields.stated({"a": None, "b": {"c": None, "d": 0}, "e": [{"f": None}]}) == {"b": {"d": 0}, "e": [{}]}
+    assert _options.stated({"a": None, "b": {"c": None, "d": 0}, "e": [{"f": None}]}) == {"b": {"d": 0}, "e": [{}]}
 
 
 def test_writing_keeps_what_no_row_knows(house: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_word_that_no_user_can_write_is_not_read() -> None:
 
 
 def test_the_argument_spec_hides_secrets_and_adds_the_state_of_items() -> None:
-    spec = _fields.argument_spec(ROWS)
+    spec = _options.argument_spec(ROWS)
     assert spec["token"]["no_log"] is True
     assert spec["colour"]["choices"] == ["red", "green"]
     assert spec["tags"] == {"type": "list", "elements": "str"}
@@ -231,17 +231,17 @@ ENTRIES = st.recursive(
 @given(st.lists(ENTRIES, min_size=1, max_size=3))
 def test_a_spec_of_what_is_mentioned_takes_and_makes_what_the_whole_one_does(entries: list[dict[str, Any]]) -> None:
     whole, short = (
-        ArgumentSpecValidator(spec) for spec in (_fields.argument_spec(ROWS), _fields.argument_spec(ROWS, entries=entries))
+        ArgumentSpecValidator(spec) for spec in (_options.argument_spec(ROWS), _options.argument_spec(ROWS, entries=entries))
     )
     for entry in entries:
         try:
-            _fields.check_shape(ROWS, entry)
+            _options.check_shape(ROWS, entry)
         except KvmError:
             continue  # ansible-core does not survive it
         results = [validator.validate(copy.deepcopy(entry)) for validator in (whole, short)]
         assert bool(results[0].error_messages) == bool(results[1].error_messages)
         if not results[0].error_messages:
-            assert _fields.stated(results[0].validated_parameters) == _fields.stated(results[1].validated_parameters)
+            assert _options.stated(results[0].validated_parameters) == _options.stated(results[1].validated_parameters)
             assert results[0]._no_log_values == results[1]._no_log_values
 
 
@@ -256,16 +256,16 @@ def test_a_spec_of_what_is_mentioned_takes_and_makes_what_the_whole_one_does(ent
 )
 def test_a_plain_value_where_options_are_is_told(wanted: dict[str, Any], sentence: str) -> None:
     with pytest.raises(KvmError) as raised:
-        _fields.check_shape(ROWS, wanted)
+        _options.check_shape(ROWS, wanted)
     assert str(raised.value).startswith(sentence)
 
 
 def test_what_ansible_makes_a_dictionary_of_is_left_to_it() -> None:
-    _fields.check_shape(ROWS, {"roof": "angle=3", "yard": None, "rooms": ["name=hall"], "colour": 4})
+    _options.check_shape(ROWS, {"roof": "angle=3", "yard": None, "rooms": ["name=hall"], "colour": 4})
 
 
 def test_a_spec_of_what_is_mentioned_is_no_longer_than_that() -> None:
-    spec = _fields.argument_spec(ROWS, entries=[{"colour": "red"}, {"rooms": [{"name": "hall"}], "yard": None}])
+    spec = _options.argument_spec(ROWS, entries=[{"colour": "red"}, {"rooms": [{"name": "hall"}], "yard": None}])
     assert list(spec) == ["colour", "yard", "rooms"]
     assert list(spec["rooms"]["options"]) == ["name", "state"]
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pytest
 import yaml
 from lxml import etree
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _tables, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _options, _tables, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment
 
@@ -42,9 +43,12 @@ class Case:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.table = importlib.import_module(f"{_tables.__name__}.{folder.parent.name}")
+        name = f"{_tables.__name__}.{folder.parent.name}"
+        self.table = importlib.import_module(name)
+        # Those of a guest are so many that they have a file of their own.
+        self.checks = importlib.import_module(f"{name}_checks") if importlib.util.find_spec(f"{name}_checks") else self.table
         self.rows = self.table.TABLE.rows
-        task = _fields.stated(yaml.safe_load((folder / "task.yml").read_text(encoding="utf-8")))
+        task = _options.stated(yaml.safe_load((folder / "task.yml").read_text(encoding="utf-8")))
         self.purge = tuple(task.pop("purge", ()))
         self.task = task
         current = folder / "current.xml"
@@ -58,7 +62,7 @@ class Case:
             wanted = {**wanted, **self.table.born(wanted)}
         purge = (self.purge,) if self.purge else ()
         wanted = self.table.complete(wanted, found, *purge)
-        self.table.check(wanted)
+        self.checks.check(wanted)
         differences = list(_fields.differences(self.rows, wanted, found, self.purge))
         tree = _xml.copy(current) if current is not None else self.blank(wanted["name"])
         if "xml" in wanted:
@@ -71,8 +75,8 @@ class Case:
             self.table.finish(tree, wanted)
         if hasattr(self.table, "tidy"):
             self.table.tidy(tree)
-        if hasattr(self.table, "check_result"):
-            self.table.check_result(_fields.read(self.rows, tree))
+        if hasattr(self.checks, "check_result"):
+            self.checks.check_result(_fields.read(self.rows, tree))
         return tree, differences
 
     def blank(self, name: str) -> Any:

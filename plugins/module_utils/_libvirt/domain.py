@@ -34,16 +34,18 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overcommit 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import (
-    RESULT_CHECKED,
     TABLE,
     blank,
     born,
-    check,
-    check_result,
     complete,
     finish,
 )
-from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_cpu import MAX_IOTHREADS
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_checks import (
+    RESULT_CHECKED,
+    check,
+    check_document,
+    check_result,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
@@ -270,7 +272,7 @@ def _target(
         finish(target, wanted)
     if differences:
         check_result(_fields.read(CHECKED, target))
-        _refuse_fatal(target)
+        check_document(target)
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in differences]
     if current is None and base is not None:
@@ -305,7 +307,7 @@ def _target_of_xml(
         _fields.write(TABLE.rows, base, wanted, purge)
     target = fragment.replaced(given, current) if whole else fragment.merged(parts, base, TABLE.rows)
     _fields.write(TABLE.rows, target, wanted, purge)
-    _refuse_fatal(target)
+    check_document(target)
     if current is None and not whole:
         finish(target, wanted)
     after = _xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target)))
@@ -316,26 +318,6 @@ def _target_of_xml(
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in fragment.both_ways(TABLE.rows, before, _fields.read(TABLE.rows, after))]
     return target, after, changes or [Change("xml", "as defined", "as given", how)]
-
-
-def _refuse_fatal(tree: Any) -> None:
-    """Raise KvmError for what libvirt does not survive: more I/O threads than it has memory for, and an alias that two devices have.
-
-    libvirt (11.3) takes the alias of the first serial port twice, and then no further change.
-    """
-    threads = _xml.get(tree, "iothreads")[0] or ""
-    if threads.isdigit() and int(threads) > MAX_IOTHREADS:
-        raise KvmError(f"iothreads: {threads} is more than {MAX_IOTHREADS}")
-    owners: dict[str, str] = {}
-    for device in _xml.find_all(tree, "devices/*"):
-        name = _xml.get(device, "alias/@name")[0] or ""
-        # libvirt gives others itself. The first console is the first serial port once more.
-        if not name.startswith("ua-") or device.tag == "console":
-            continue
-        if name in owners:
-            both = f"<{owners[name]}> and <{device.tag}>"
-            raise KvmError(f"alias: {name[3:]!r} would be that of two devices, {both}; the name of an interface is one too")
-        owners[name] = device.tag
 
 
 def _without_security(current: Any, after: Any) -> Any:

@@ -12,7 +12,8 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import refe
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import has_saved_state, is_transient, state_of
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
-from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import TABLE, blank, born_with, check
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import TABLE, blank, born_with
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_checks import check
 
 STATES = {"stopped": "stopped", "paused": "paused"}  # a guest that sleeps or has crashed is to be V(running)
 # What libvirt prints of its own accord beside what a row says: element, attribute and its text.

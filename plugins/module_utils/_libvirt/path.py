@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _options, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import path
@@ -20,7 +20,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.path import 
 
 def read(session: Libvirt, _name: str | None) -> list[dict[str, Any]]:
     """Return the way of the packet that is asked for: its hops, what stops it, what may."""
-    asked = _fields.normal(QUESTION, _fields.stated({row.name: session.params.get(row.name) for row in QUESTION}))
+    asked = _fields.normal(QUESTION, _options.stated({row.name: session.params.get(row.name) for row in QUESTION}))
     if not session.on_this_host:
         raise KvmError("uri: the way of a packet is read from the host itself; run the task there")
     if "guest" not in asked and "source" not in asked:

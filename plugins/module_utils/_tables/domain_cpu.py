@@ -6,7 +6,8 @@ from __future__ import annotations
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
 
-NUMBER = c.Integer(high=4095)
+MAX_VCPUS = 4096
+NUMBER = c.Integer(high=MAX_VCPUS - 1)
 PERIOD = c.Integer(low=1000, high=1000000)
 QUOTA = c.Integer(low=-1, high=17592186044415)
 PRIORITY = c.Integer(high=99)
@@ -19,7 +20,7 @@ VCPUS: tuple[Row, ...] = (
         Field("id", "@id", NUMBER, "Number.", required=True),
         Field("enabled", "@enabled", c.SAID_YES_NO, "Whether it is there when the guest starts."),
         Field("hotpluggable", "@hotpluggable", c.SAID_YES_NO, "Whether it can be taken out."),
-        Field("order", "@order", c.Integer(low=1, high=4096), "When it is added."),
+        Field("order", "@order", c.Integer(low=1, high=MAX_VCPUS), "When it is added."),
     ), expanded="libvirt counts those that come and go"),
 )  # fmt: skip
 MODEL: tuple[Row, ...] = (
