@@ -1,5 +1,6 @@
-"""A host whose network is run by a real ifupdown, systemd-networkd or NetworkManager, in namespaces of its own: network_host.py MANAGER
+"""A host whose network is run by a real ifupdown, systemd-networkd or NetworkManager, in namespaces of its own: network_host.py MANAGER DIR
 
+With -dhcp after MANAGER the outside machine leases the addresses of eth0.
 Started by test_bridge.py below unshare(1). It has eth0 with addresses, eth1 and eth2 without, and an outside machine at the other end of eth0.
 The root is read-only; what the managers and the module write is in memory. It prints "ready" and the pid of the outside machine, and
 then does what it is told, a line each: "restart" stops the manager, takes all away that a reboot takes away, and starts it again.
@@ -61,6 +62,17 @@ dns=10.5.0.9;
 method=manual
 address1=fd05::2/64
 """
+# By DHCP and DHCPv6.
+LEASED = {
+    "networkd": "[Match]\nName=eth0\n[Network]\nDHCP=yes\n",
+    "networkmanager": PROFILE.partition("[ipv4]")[0] + "[ipv4]\nmethod=auto\n\n[ipv6]\nmethod=auto\n",
+}
+# Whoever it does not know gets another address than those it does.
+LEASES = (
+    "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--interface=out0", "--bind-dynamic", "--pid-file=",
+    "--dhcp-leasefile=/run/leases", "--dhcp-sequential-ip", "--dhcp-range=10.5.0.2,10.5.0.9,1h", "--dhcp-option=option:router,10.5.0.1",
+    "--enable-ra", "--dhcp-range=fd05::2,fd05::9,64,1h", "--dhcp-authoritative", "--no-ping",
+)  # fmt: skip
 NM_CONF = "[main]\nplugins=keyfile\nauth-polkit=false\ndns=none\nno-auto-default=*\n"
 SERVER = """
 import socket
@@ -98,7 +110,7 @@ def own_root(writable: str) -> None:
     shutil.chown("/run/systemd/netif", "systemd-network", "systemd-network")
 
 
-def wires() -> int:
+def wires(leases: bool) -> int:
     """Make the NICs, and at the end of eth0 the outside machine; return its pid."""
     outside = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
     while os.readlink(f"/proc/{outside.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
@@ -108,14 +120,18 @@ def wires() -> int:
         run("ip", "link", "add", f"eth{number}", "type", "veth", "peer", "name", f"out{number}", "netns", str(outside.pid))
         run("nsenter", "-t", str(outside.pid), "-n", "ip", "link", "set", f"out{number}", "up")
     run("nsenter", "-t", str(outside.pid), "-n", "ip", "address", "add", "10.5.0.1/24", "dev", "out0")
+    if leases:
+        run("nsenter", "-t", str(outside.pid), "-n", "ip", "address", "add", "fd05::1/64", "dev", "out0", "nodad")
+        with open("/run/dnsmasq.log", "wb") as log:
+            subprocess.Popen(["nsenter", "-t", str(outside.pid), "-n", *LEASES], stdout=log, stderr=log)
     return outside.pid
 
 
 class Manager:
     """What runs the network."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, leased: bool) -> None:
+        self.name, self.leased = name, leased
         self.daemon: subprocess.Popen[bytes] | None = None
 
     def configure(self) -> None:
@@ -125,10 +141,12 @@ class Manager:
             for hooks in ("if-up.d", "if-down.d", "if-pre-up.d", "if-post-down.d"):
                 os.makedirs(f"/etc/network/{hooks}", exist_ok=True)
         elif self.name == "networkd":
-            write("/run/systemd/network/10-netplan-eth0.network", NETWORKD)
+            write("/run/systemd/network/10-netplan-eth0.network", LEASED[self.name] if self.leased else NETWORKD)
         else:
             write("/etc/NetworkManager/NetworkManager.conf", NM_CONF)
-            write("/etc/NetworkManager/system-connections/wired.nmconnection", PROFILE, 0o600)
+            write("/etc/NetworkManager/system-connections/wired.nmconnection", LEASED[self.name] if self.leased else PROFILE, 0o600)
+        if self.leased:
+            write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")  # by which a DHCP server knows the host
         if self.name != "ifupdown":
             write("/run/dbus.conf", BUS)
             run("dbus-daemon", "--config-file=/run/dbus.conf", "--fork", "--nopidfile")
@@ -167,9 +185,10 @@ class Manager:
 
 def main() -> None:
     name, writable = sys.argv[1:]
+    name, _dash, leased = name.partition("-")
     own_root(writable)
-    outside = wires()
-    manager = Manager(name)
+    outside = wires(bool(leased))
+    manager = Manager(name, bool(leased))
     manager.configure()
     manager.start()
     server = subprocess.Popen([sys.executable, "-c", SERVER])

@@ -167,6 +167,27 @@ def test_a_nic_moves_into_a_bridge_and_comes_back_as_it_was(host: Host) -> None:
     assert host.files() == files
 
 
+@pytest.mark.parametrize("host", ["networkd-dhcp", "networkmanager-dhcp"], indirect=True)
+@pytest.mark.row("S32")
+def test_a_lease_moves_into_a_bridge_and_back(host: Host) -> None:
+    """The DHCP server takes the bridge for the NIC, so that the host is reached as before, also after a boot."""
+    assert eventually(lambda: len(host.holds("eth0")) >= 2), host.run("cat", "/run/manager.log", "/run/dnsmasq.log")
+    leased, files = host.holds("eth0"), host.files()
+    assert "10.5.0.2/24" in leased
+
+    truthful(host.play(*thrice(ports=["eth0"])))
+    assert eventually(lambda: host.holds("br0") == leased), (host.holds("br0"), leased, host.run("cat", "/run/dnsmasq.log"))
+    assert (host.holds("eth0"), host.gateway().split()[:2]) == (set(), ["10.5.0.1", "br0"])
+    assert host.answers()
+
+    host.tell("restart")
+    assert eventually(lambda: host.holds("br0") == leased and host.answers()), (host.holds("br0"), leased)
+
+    truthful(host.play(*thrice(state="absent")))
+    assert eventually(lambda: host.holds("eth0") == leased and host.answers()), (host.holds("eth0"), leased)
+    assert (host.holds("br0"), host.files()) == (set(), files)
+
+
 def time_is_up(host: Host) -> None:
     """Let the time be over that the process waits for; no test depends on how long something takes."""
     (pid,) = host.run("pgrep", "-f", "^sleep 600").split()

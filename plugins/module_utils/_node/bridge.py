@@ -267,7 +267,7 @@ def _wish(root: Root, options: dict[str, Any], before: dict[str, Any] | None) ->
     if text is None:
         raise KvmError(f"ports: {options['manager']} has {source_port} by {source}, which is not there; have it read its configuration again")
     mac = root.read(f"{NET}/{options['ports'][0]}/address")
-    iaid = bridge_networkd.iaid(root, source_port) if manager is bridge_networkd and source_port else None
+    iaid = manager.iaid(root, source_port) if source_port else None
     return wish_of({**options, "mac": mac, "source": source, "source_port": source_port, "source_text": text, "iaid": iaid})
 
 

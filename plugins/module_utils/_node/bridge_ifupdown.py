@@ -87,6 +87,11 @@ def source_text(_root: Root, _source: str) -> str | None:
     return ""
 
 
+def iaid(_root: Root, _nic: str) -> int | None:
+    """Return None: the clients that ifupdown starts are known by the MAC address, or by what their own configuration says."""
+    return None
+
+
 def refuse(root: Root, nic: str, source: str | None) -> None:
     """Raise KvmError where a NIC cannot be moved."""
     if root.exists("/usr/share/ifupdown2"):

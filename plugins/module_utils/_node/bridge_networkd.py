@@ -97,8 +97,9 @@ def _held(wish: Wish, source: str | None, text: str, more: list[str]) -> str:
     """Return the file of what has the addresses now: the NIC's own, for another interface."""
     kept = [(name, _without(lines, UPPER if name == "Network" else "MACAddress" if name == "Link" else None)) for name, lines in sections(text)]
     kept = [part for part in kept if part[0] not in ("Match", "SR-IOV")]
-    if wish.iaid is not None and not any(line.startswith("IAID") for name, lines in kept if name == "DHCPv4" for line in lines):
-        kept.append(("DHCPv4", [f"IAID={wish.iaid}"]))
+    for protocol in ("DHCPv4", "DHCPv6") if wish.iaid is not None else ():
+        if not any(line.startswith("IAID") for name, lines in kept if name == protocol for line in lines):
+            kept.append((protocol, [f"IAID={wish.iaid}"]))
     if not source:
         kept = [("Network", ["LinkLocalAddressing=no", "IPv6AcceptRA=no"])]
     about = f"# The rest is that of {source}; change it there.\n" if source else ""

@@ -61,6 +61,24 @@ def source_text(root: Root, source: str) -> str | None:
     return root.text(source)
 
 
+def iaid(root: Root, nic: str) -> int | None:
+    """Return the number by which a DHCP server knows a NIC: NetworkManager makes it of the interface's name, so that a bridge would be another one."""
+    told = root.must_run(["nmcli", "-g", "DHCP4.OPTION,DHCP6.OPTION", "device", "show", nic]).replace("\\", "")
+    found = re.search(r"\b(?:iaid = |dhcp_client_identifier = ff:)((?:[0-9a-f]{2}:){3}[0-9a-f]{2})", told)
+    return int(found[1].replace(":", ""), 16) if found else None
+
+
+def _addressed(wish: Wish, parts: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Return how the NIC got its addresses, for another interface."""
+    found = []
+    for name, lines in parts:
+        leased = name in ("ipv4", "ipv6") and any(re.match("method=(auto|dhcp)$", line) for line in lines)
+        known = any(line.startswith("dhcp-iaid=") for line in lines)
+        more = [f"dhcp-iaid={wish.iaid}"] if wish.iaid is not None and leased and not known else []
+        found += [(name, [*lines, *more])] if name in ADDRESSES else []
+    return found or OFF
+
+
 def _profile(name: str, kind: str, interface: str, connection: list[str], *parts: tuple[str, list[str]], about: str = "") -> str:
     head = [f"id=anfitrion-{name}", f"uuid={uuid_of(name)}", f"type={kind}", f"interface-name={interface}", PRIORITY, *connection]
     told = [f"[{section}]\n" + "".join(f"{line}\n" for line in lines) for section, lines in (("connection", head), *parts)]
@@ -75,7 +93,7 @@ def files(wish: Wish) -> dict[str, str]:
     """Return every profile of a bridge, text by path."""
     parts = sections(wish.source_text)
     zone = [line for name, lines in parts if name == "connection" for line in lines if line.startswith("zone=")]
-    held = [(name, lines) for name, lines in parts if name in ADDRESSES] or OFF
+    held = _addressed(wish, parts)
     about = f"# The addresses are those of {wish.source}; change them there.\n" if wish.source else ""
     in_bridge = [f"master={wish.name}", "slave-type=bridge"]
     delay = [f"forward-delay={wish.forward_delay_s}"] if wish.forward_delay_s is not None else []

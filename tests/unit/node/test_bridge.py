@@ -139,3 +139,17 @@ def test_a_nic_of_a_bond_is_refused(host: Host) -> None:
 def test_networkd_tells_the_number_of_a_dhcp_client(host: Host) -> None:
     host.has({"/sys/class/net/eth0/ifindex": 2, "/run/systemd/netif/leases/2": "# private\nADDRESS=10.5.0.2\nCLIENTID=ff0a0b0c0d00020000ab11"})
     assert bridge_networkd.iaid(host, "eth0") == 0x0A0B0C0D
+
+
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ("dhcp_client_identifier = 01\\:c6\\:d7\\:91\\:63\\:56\\:20\ndhcp6_client_id = 00\\:04 | iaid = 2b\\:50\\:67\\:35", 0x2B506735),
+        ("dhcp_client_identifier = ff\\:2b\\:50\\:67\\:36\\:00\\:04\\:22\n", 0x2B506736),
+        ("dhcp_client_identifier = 01\\:c6\\:d7\\:91\\:63\\:56\\:20\n\n", None),
+        ("\n", None),
+    ],
+)
+def test_networkmanager_tells_the_number_of_a_dhcp_client(host: Host, monkeypatch: pytest.MonkeyPatch, told: str, number: int | None) -> None:
+    monkeypatch.setattr(host, "must_run", lambda _argv: told)
+    assert bridge_nm.iaid(host, "eth0") == number
