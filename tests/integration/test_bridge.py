@@ -170,7 +170,10 @@ def test_a_nic_moves_into_a_bridge_and_comes_back_as_it_was(host: Host) -> None:
 @pytest.mark.parametrize("host", ["networkd-dhcp", "networkmanager-dhcp"], indirect=True)
 @pytest.mark.row("S32")
 def test_a_lease_moves_into_a_bridge_and_back(host: Host) -> None:
-    """The DHCP server takes the bridge for the NIC, so that the host is reached as before, also after a boot."""
+    """The DHCP server takes the bridge for the NIC, so that the host is reached as before, also after a boot.
+
+    Without udev, as here, networkd makes its number of the MAC address and would keep it anyway; NetworkManager makes it of the name.
+    """
     assert eventually(lambda: len(host.holds("eth0")) >= 2), host.run("cat", "/run/manager.log", "/run/dnsmasq.log")
     leased, files = host.holds("eth0"), host.files()
     assert "10.5.0.2/24" in leased
