@@ -61,11 +61,17 @@ class GuestOS:
         """Return once the agent answers.
 
         An emulated kernel with several vCPUs now and then stops before it has said anything: it is reset once, and a warning says where it was.
+        And now and then QEMU's emulation ends by an assertion of its own: then the guest is started once more, and a warning tells which.
         """
         started = time.monotonic()
-        reset = False
+        reset = again = False
         while self.libvirtd.run("virsh", "qemu-agent-command", self.name, '{"execute":"guest-ping"}', check=False).returncode:
             waited = time.monotonic() - started
+            ended = self.ended()
+            if ended and not again:
+                warnings.warn(f"QEMU of {self.name} ended by itself and is started again: {ended}", stacklevel=2)
+                self.libvirtd.run("virsh", "start", self.name)
+                again = True
             assert waited < READY_S, f"no agent after {READY_S} s:\n{self.console.read_text(errors='replace')[-2000:]}"
             if waited > SILENT_S and not reset and not self.console.read_text(errors="replace").strip():
                 where = self.libvirtd.run("virsh", "qemu-monitor-command", self.name, "--hmp", "info registers -a").stdout
@@ -75,6 +81,13 @@ class GuestOS:
                 reset = True
             time.sleep(0.5)
         return self
+
+    def ended(self) -> str:
+        """Return the assertion of its own that ended QEMU, nothing if it runs or ended otherwise."""
+        if self.libvirtd.run("virsh", "domstate", "--reason", self.name).stdout.strip() != "shut off (crashed)":
+            return ""
+        log = (self.libvirtd.directory / "log/qemu" / f"{self.name}.log").read_text(errors="replace")
+        return next(iter(re.findall(r"^qemu-system.*Assertion .*failed", log.rpartition("starting up")[2], re.MULTILINE)), "")
 
     def agent(self, command: str, **arguments: Any) -> Any:
         """What the agent answers."""

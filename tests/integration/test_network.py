@@ -354,6 +354,33 @@ def test_frames_that_the_packet_filter_sees_are_warned_of(play: Any, libvirtd: A
     assert f"{switch} is 1" in found["warnings"][0]
 
 
+@pytest.mark.row("S28")
+@pytest.mark.row("P05")
+def test_a_guest_on_a_network_of_the_hosts_bridge_is_held_against_it_and_moves(play: Any, libvirtd: Any, fresh_name: str, uplink: str, subnets: Any) -> None:
+    """libvirt shows such an interface, while the guest runs, as one of the bridge and not of the network."""
+    nat, guest = f"{fresh_name}n", f"{fresh_name}g"
+    networks = [{"name": fresh_name, "mode": "bridge", "bridge": {"name": uplink}}, {"name": nat, "ips": [{"address": subnets(1), "prefix": 24}]}]
+
+    def on(name: str, **more: Any) -> dict[str, Any]:
+        nic = {"name": "lan", "network": name, "target": "tap9"}
+        return {"name": "Guest", "anfitrion.kvm.kvm_domain": {"name": guest, "interfaces": [nic], **more}}
+
+    first = on(fresh_name, state="running", type="qemu", memory={"size": "32MiB"})
+    gone = [network(name=name, state="absent") for name in (fresh_name, nat)]
+    run = play([network(defaults={"state": "active"}, networks=networks), first, first, gone[0]])
+    assert [task.changed for task in run.tasks[:3]] == [True, True, False]
+    assert f"running guests use it: {guest}" in run.tasks[3].message
+    where = libvirtd.command("readlink", "/sys/class/net/tap9/master")
+    bridge = libvirtd.run("virsh", "net-info", nat).stdout.partition("Bridge:")[2].strip()
+    for name, master in ((nat, bridge), (fresh_name, uplink)):
+        done, again = play([on(name), on(name)]).succeeded().tasks
+        assert [change["how"] for change in done.result["changes"]] == ["live"]
+        assert not again.changed
+        assert Path(subprocess.check_output(where, text=True).strip()).name == master
+    libvirtd.run("virsh", "destroy", guest)
+    play([{"name": "Gone", "anfitrion.kvm.kvm_domain": {"name": guest, "state": "absent"}}, *gone]).succeeded()
+
+
 @pytest.mark.row("P05")
 def test_interfaces_of_a_macvtap_network_come_and_go_while_it_is_active(play: Any, libvirtd: Any, fresh_name: str, uplink: str) -> None:
     libvirtd.run("ip", "link", "add", "up1", "type", "bridge")

@@ -341,8 +341,21 @@ def _guest(session: Libvirt, name: str, handle: Any | None, target: Any, defined
         return None
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
 
+    _with_networks_of_vfs(session, name, running, target)
     with told("cannot read the host's CPUs"):
         return Guest(session, name, handle, running, target, session.once("CPUs", session.connection.getCPUMap)[0], defined_memory)
+
+
+def _with_networks_of_vfs(session: Libvirt, name: str, running: Any, target: Any) -> None:
+    """Write into what runs which of its virtual functions are of the pool of the network that is wanted."""
+    vfs = {_xml.get(nic, "mac/@address")[0]: nic for nic in _xml.find_all(running, "devices/interface[@type='hostdev']")}
+    for nic in _xml.find_all(target, "devices/interface[@type='network']") if vfs else ():
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.network_guests import vf_owners
+
+        mac, network = _xml.get(nic, "mac/@address")[0], str(_xml.get(nic, "source/@network")[0])
+        if mac in vfs and mac in vf_owners(session, network).get(name, ()):
+            vfs[mac].set("type", "network")
+            _xml.put(vfs[mac], "source/@network", network)
 
 
 def _live(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Callable
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import CPUSET, SIZE
@@ -15,7 +16,14 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live_knobs 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
 
 DEVICE = "device"  # on a list of devices, or on a section that is one: plugged in and unplugged
-UPDATES = ("update_device", "media")  # of a row in a device: changed in place, V(media) only where the medium can be taken out
+# Of a row in a device: changed in place if the running device is one that takes it.
+UPDATES: dict[str, Callable[[Guest, Device, Any], bool]] = {
+    "update_device": lambda _guest, _device, element: not live_devices.is_vf(element),
+    "media": lambda _guest, _device, element: live_devices.takes_media(element),
+    "switch": lambda _guest, _device, element: live_devices.is_on_switch(element),
+    "reconnect": live_devices.takes_another_bridge,
+    "portgroup": live_devices.takes_another_portgroup,
+}
 LIVE_WORDS = (*KNOBS, *UPDATES, DEVICE)
 
 
@@ -99,7 +107,7 @@ def _changes_of(guest: Guest, device: Device, inside: list[Difference], replug: 
         word = difference.row.live
         if word in KNOBS:
             single.append(_single(guest, difference))
-        elif word == UPDATES[0] or (word == UPDATES[1] and live_devices.takes_media(element)):
+        elif word in UPDATES and UPDATES[word](guest, device, element):
             in_place.append(difference)
         else:
             single.append(Way("next_boot", (difference,)))

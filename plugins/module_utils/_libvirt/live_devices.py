@@ -11,6 +11,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmEr
 from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items, Section, identity, match
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, code, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.events import device_events
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import as_wished
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
 
 LIVE = 1  # VIR_DOMAIN_AFFECT_LIVE, also of every other "affect" flag; the module may be imported without libvirt
@@ -51,7 +52,9 @@ ON_BRIDGE: dict[str, tuple[str, tuple[str, ...]]] = {
     "serial": ("target/@type", ("pci-serial",)),
 }
 MEDIA = ("cdrom", "floppy")
-MADE_WHILE_RUNNING = ("source/@portid", "source/@bridge")  # of an interface of a network; another network has others
+# Of an interface of a network; another network, or another port group of it, has others.
+MADE_WHILE_RUNNING = ("source/@portid", "source/@bridge", "source/@dev", "source/@mode")
+OF_THE_NETWORK = ("vlan", "bandwidth")  # in what runs; those of the interface itself are in its definition
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,43 @@ def takes_media(element: Any | None) -> bool:
     return element is not None and element.get("device") in MEDIA
 
 
+def is_vf(element: Any | None) -> bool:
+    """Tell whether it is an interface that is a virtual function: libvirt changes nothing of it in place."""
+    return element is not None and element.tag == "interface" and _xml.find(element, "source/address") is not None
+
+
+def is_on_switch(element: Any | None) -> bool:
+    """Tell whether it is an interface on an Open vSwitch, whose VLAN can be changed."""
+    return element is not None and _xml.get(element, "virtualport/@type")[0] == "openvswitch"
+
+
+def takes_another_bridge(guest: Guest, device: Device, element: Any | None) -> bool:
+    """Tell whether an interface can be moved to the bridge that it is to be on: both are Linux bridges (qemuDomainChangeNet)."""
+    defined = device.find(guest.target)
+    if element is None or defined is None or is_vf(element) or is_on_switch(element) or is_on_switch(defined):
+        return False
+    network = _network_of(guest, defined)
+    switches = [] if network is None else [network, *_xml.find_all(network, "portgroup")]
+    return network is None or (_xml.find(network, "bridge") is not None and not any(map(is_on_switch, switches)))
+
+
+def takes_another_portgroup(guest: Guest, device: Device, element: Any | None) -> bool:
+    """Tell whether an interface takes what its new port group says: all but a VLAN, instead of which libvirt (9.0) sets none at all."""
+    defined = device.find(guest.target)
+    if element is None or defined is None or is_vf(element) or _xml.find(element, "vlan") is not None:
+        return False
+    network, name = _network_of(guest, defined), _xml.get(defined, "source/@portgroup")[0]
+    groups = [] if network is None else [one for one in _xml.find_all(network, "portgroup") if one.get("name") == name]
+    return all(_xml.find(one, "vlan") is None for one in ([] if network is None else [network, *groups]))
+
+
+def _network_of(guest: Guest, nic: Any) -> Any | None:
+    """Return the definition of the network that an interface is on."""
+    handle = guest.session.networks().get(_xml.get(nic, "source/@network")[0])
+    with told("cannot read the network"):
+        return _xml.parse(handle.XMLDesc(0)) if handle is not None else None
+
+
 # Steps --------------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +212,7 @@ def update_step(guest: Guest, device: Device, differences: list[Difference]) -> 
     """Return the step that changes a device in place, all its options in one call."""
     options = ", ".join(difference.option for difference in differences)
     names = {difference.option[len(device.name) + 1 :].split(".")[0].split("[")[0] for difference in differences}
-    before = _xml.copy(device.find(guest.running))
+    before = _wish_of(guest, device, _xml.copy(device.find(guest.running)))
 
     def put(element: Any) -> None:
         with told(f"{options}: the running guest did not take it"):
@@ -182,12 +222,25 @@ def update_step(guest: Guest, device: Device, differences: list[Difference]) -> 
         element = device.find(_now(guest))
         if element is None:
             raise KvmError(f"{options}: the running guest has no such device")
-        for path in MADE_WHILE_RUNNING if element.get("type") == "network" else ():
-            _xml.clear(element, path)
+        element = _wish_of(guest, device, element)
         _fields.write(device.row.rows, element, {name: device.item[name] for name in names if name in device.item})
         put(element)
 
     return Step(f"change {options} of the running guest", update, lambda: put(before))
+
+
+def _wish_of(guest: Guest, device: Device, element: Any) -> Any:
+    """Return a running device without what its network made of it."""
+    if element.tag != "interface" or element.get("type") != "network":
+        return element
+    for path in MADE_WHILE_RUNNING:
+        _xml.clear(element, path)
+    defined = device.find(guest.target)
+    for tag in OF_THE_NETWORK:
+        for one in element.findall(tag):
+            element.remove(one)
+        element.extend([] if defined is None else map(_xml.copy, defined.findall(tag)))
+    return element
 
 
 # What they do ---------------------------------------------------------------------------------------------------------
@@ -195,7 +248,7 @@ def update_step(guest: Guest, device: Device, differences: list[Difference]) -> 
 
 def _now(guest: Guest, flags: int = 0) -> Any:
     """Return the definition as it is at this moment, with its secrets: an update without them would clear them."""
-    return _xml.parse(guest.handle.XMLDesc(flags | libvirt.VIR_DOMAIN_XML_SECURE))
+    return as_wished(_xml.parse(guest.handle.XMLDesc(flags | libvirt.VIR_DOMAIN_XML_SECURE)))
 
 
 def _portable(element: Any) -> Any:

@@ -23,7 +23,25 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.network impo
 
 def users(session: Libvirt, name: str, _running: Any) -> list[str]:
     """Return the names of the running guests that have an interface on the network."""
-    return sorted(guest for guest, tree in activity.running_guests(session).items() if _interfaces(tree, name))
+    found = {guest for guest, tree in activity.running_guests(session).items() if _interfaces(tree, name)}
+    return sorted(found | set(vf_owners(session, name)))
+
+
+def vf_owners(session: Libvirt, name: str) -> dict[str, set[str]]:
+    """Return the running guests that have virtual functions of a network's pool, with the MAC addresses of these.
+
+    Only the ports of the network tell: a guest shows the function and not the network.
+    """
+    found: dict[str, set[str]] = {}
+    handle = session.networks().get(name)
+    if handle is None or session.driver != "qemu":
+        return found
+    with told("cannot read the ports of the network"):
+        for port in map(_xml.parse, (one.XMLDesc() for one in (handle.listAllPorts() if handle.isActive() else ()))):
+            if _xml.get(port, "plug/@type")[0] == "hostdev-pci":
+                guest, mac = (str(_xml.get(port, path)[0]) for path in ("owner/name", "mac/@address"))
+                found.setdefault(guest, set()).add(mac)
+    return found
 
 
 def _interfaces(guest: Any, name: str) -> list[Any]:

@@ -39,7 +39,18 @@ def running_xml(handle: Any, flags: int = 0) -> Any | None:
     if hasattr(handle, "ID") and handle.ID() == -1:
         return None  # a guest's handle knows from its listing that it does not run: no round trip
     with told("cannot read the running definition"):
-        return _xml.parse(handle.XMLDesc(flags)) if handle.isActive() else None
+        return as_wished(_xml.parse(handle.XMLDesc(flags))) if handle.isActive() else None
+
+
+def as_wished(running: Any) -> Any:
+    """Return what runs with each interface of a network as one.
+
+    libvirt shows what the network makes of it: of one with C(forward mode="bridge") an interface of type bridge or direct.
+    """
+    for nic in _xml.find_all(running, "devices/interface"):
+        if _xml.get(nic, "source/@network")[0]:
+            nic.set("type", "network")
+    return running
 
 
 def define_step(session: Libvirt, family: Family, name: str, tree: Any, before: Any | None) -> Step:

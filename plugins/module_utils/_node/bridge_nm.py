@@ -62,7 +62,7 @@ def source_text(root: Root, source: str) -> str | None:
 
 
 def iaid(root: Root, nic: str) -> int | None:
-    """Return the number by which a DHCP server knows a NIC: NetworkManager makes it of the interface's name, so that a bridge would be another one."""
+    """Return the number by which a DHCP server knows a NIC: it is made of the interface's name, so that a bridge would be another one."""
     told = root.must_run(["nmcli", "-g", "DHCP4.OPTION,DHCP6.OPTION", "device", "show", nic]).replace("\\", "")
     found = re.search(r"\b(?:iaid = |dhcp_client_identifier = ff:)((?:[0-9a-f]{2}:){3}[0-9a-f]{2})", told)
     return int(found[1].replace(":", ""), 16) if found else None

@@ -24,15 +24,15 @@ def _socket(kind: str, doc: str) -> Section:
 
 def _limit(name: str, doc: str, *more: Row) -> Section:
     return Section(name, name, doc, (
-        Field("average", "@average", RATE, "Kibibytes a second."),
-        Field("peak", "@peak", RATE, "Most in a burst."),
-        Field("burst", "@burst", RATE, "Kibibytes in a burst."),
+        Field("average", "@average", RATE, "Kibibytes a second.", live="update_device"),
+        Field("peak", "@peak", RATE, "Most in a burst.", live="update_device"),
+        Field("burst", "@burst", RATE, "Kibibytes in a burst.", live="update_device"),
         *more,
     ))  # fmt: skip
 
 
 MORE: tuple[Row, ...] = (
-    Field("portgroup", "source/@portgroup", c.NAME_OF_OTHERS, "Port group of O(interfaces[].network)."),
+    Field("portgroup", "source/@portgroup", c.NAME_OF_OTHERS, "Port group of O(interfaces[].network).", live="portgroup"),
     Section("direct", ".", "An interface of the host, by macvtap.", (
         Field("dev", "source/@dev", c.INTERFACE, "Interface of the host.", implies=DIRECT),
         Field("mode", "source/@mode", c.Choice(words=("vepa", "bridge", "private", "passthrough")), "How it is shared.", implies=DIRECT),
@@ -68,7 +68,7 @@ MORE: tuple[Row, ...] = (
         Field("instance", "parameters/@instanceid", c.UUID, "Instance."),
     )),
     Section("bandwidth", "bandwidth", "Limits.", (
-        _limit("inbound", "To the guest.", Field("floor", "@floor", RATE, "Least, on a network that shapes too.")),
+        _limit("inbound", "To the guest.", Field("floor", "@floor", RATE, "Least, on a network that shapes too.", live="update_device")),
         _limit("outbound", "From the guest."),
     )),
     Field("vlan_trunk", "vlan/@trunk", c.SAID_YES_NO, "Whether several VLANs pass with their tags."),
