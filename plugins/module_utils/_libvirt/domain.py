@@ -350,7 +350,7 @@ def _with_networks_of_vfs(session: Libvirt, name: str, running: Any, target: Any
     """Write into what runs which of its virtual functions are of the pool of the network that is wanted."""
     vfs = {_xml.get(nic, "mac/@address")[0]: nic for nic in _xml.find_all(running, "devices/interface[@type='hostdev']")}
     for nic in _xml.find_all(target, "devices/interface[@type='network']") if vfs else ():
-        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.network_guests import vf_owners
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.vf_pool import vf_owners
 
         mac, network = _xml.get(nic, "mac/@address")[0], str(_xml.get(nic, "source/@network")[0])
         if mac in vfs and mac in vf_owners(session, network).get(name, ()):

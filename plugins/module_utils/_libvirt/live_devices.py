@@ -168,7 +168,7 @@ def takes_another_portgroup(guest: Guest, device: Device, element: Any | None) -
 
 def _network_of(guest: Guest, nic: Any) -> Any | None:
     """Return the definition of the network that an interface is on."""
-    handle = guest.session.networks().get(_xml.get(nic, "source/@network")[0])
+    handle = guest.session.networks().get(str(_xml.get(nic, "source/@network")[0]))
     with told("cannot read the network"):
         return _xml.parse(handle.XMLDesc(0)) if handle is not None else None
 

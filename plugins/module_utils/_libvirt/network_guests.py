@@ -16,6 +16,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import acti
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.activity import Situation
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.network_host import FAMILY
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.vf_pool import vf_owners
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.network import UNMANAGED
@@ -25,23 +26,6 @@ def users(session: Libvirt, name: str, _running: Any) -> list[str]:
     """Return the names of the running guests that have an interface on the network."""
     found = {guest for guest, tree in activity.running_guests(session).items() if _interfaces(tree, name)}
     return sorted(found | set(vf_owners(session, name)))
-
-
-def vf_owners(session: Libvirt, name: str) -> dict[str, set[str]]:
-    """Return the running guests that have virtual functions of a network's pool, with the MAC addresses of these.
-
-    Only the ports of the network tell: a guest shows the function and not the network.
-    """
-    found: dict[str, set[str]] = {}
-    handle = session.networks().get(name)
-    if handle is None or session.driver != "qemu":
-        return found
-    with told("cannot read the ports of the network"):
-        for port in map(_xml.parse, (one.XMLDesc() for one in (handle.listAllPorts() if handle.isActive() else ()))):
-            if _xml.get(port, "plug/@type")[0] == "hostdev-pci":
-                guest, mac = (str(_xml.get(port, path)[0]) for path in ("owner/name", "mac/@address"))
-                found.setdefault(guest, set()).add(mac)
-    return found
 
 
 def _interfaces(guest: Any, name: str) -> list[Any]:
