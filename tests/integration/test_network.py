@@ -356,7 +356,9 @@ def test_frames_that_the_packet_filter_sees_are_warned_of(play: Any, libvirtd: A
 
 @pytest.mark.row("S28")
 @pytest.mark.row("P05")
-def test_a_guest_on_a_network_of_the_hosts_bridge_is_held_against_it_and_moves(play: Any, libvirtd: Any, fresh_name: str, uplink: str, subnets: Any) -> None:
+def test_a_guest_on_a_network_of_the_hosts_bridge_is_held_against_it_and_moves(
+    play: Any, libvirtd: Any, fresh_name: str, uplink: str, subnets: Any
+) -> None:
     """libvirt shows such an interface, while the guest runs, as one of the bridge and not of the network."""
     nat, guest = f"{fresh_name}n", f"{fresh_name}g"
     networks = [{"name": fresh_name, "mode": "bridge", "bridge": {"name": uplink}}, {"name": nat, "ips": [{"address": subnets(1), "prefix": 24}]}]
