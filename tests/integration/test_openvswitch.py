@@ -115,6 +115,13 @@ def test_a_guest_on_a_switch_is_in_the_vlan_that_it_is_told_and_moves_while_it_r
     changed(play, link="up")
     assert (port(libvirtd)["tag"], reaches(linux)) == (BLUE, [THERE])
 
+    for limit in (512, 1024):
+        done, _again = changed(play, bandwidth={"outbound": {"average": limit, "burst": 64}})
+        assert set(ways(done).values()) == {"live"}
+        policed = libvirtd.run("ovs-vsctl", "get", "interface", "tap7", "ingress_policing_rate").stdout
+        assert int(policed) == limit * 8  # kilobits; what the guest sends comes in there
+    assert (port(libvirtd)["tag"], reaches(linux), linux.pid) == (BLUE, [THERE], pid)
+
 
 @pytest.mark.row("P05")
 def test_what_would_take_a_guest_out_of_its_vlan_waits_for_its_next_start(play: Any, libvirtd: Libvirtd, linux: GuestOS) -> None:
