@@ -101,6 +101,34 @@ def test_an_external_snapshot_is_merged_when_it_goes(play: Any, libvirtd: Any, g
 
 
 @pytest.mark.row("P09")
+@pytest.mark.parametrize("form", ["path", "volume", "xml"])
+def test_a_guest_keeps_what_it_wrote_since_a_snapshot_when_its_disk_is_declared_again(
+    play: Any, libvirtd: Any, guest: Any, tmp_path: Path, fresh_name: str, form: str
+) -> None:
+    """Whoever runs the site's playbook after an external snapshot must not have the guest go back to the image below."""
+    pool, name = {"name": fresh_name, "type": "dir", "path": str(tmp_path), "state": "active"}, fresh_name
+    play({"anfitrion.kvm.kvm_pool": pool}).succeeded()
+    document = libvirtd.run("virsh", "dumpxml", "--inactive", name).stdout
+    disk = {"path": {"path": str(tmp_path / "disk.qcow2")}, "volume": {"pool": name, "volume": "disk.qcow2"}, "xml": {}}[form]
+    declared = {"name": name, "disks": [{"target": "vda", **disk}]} if disk else {"name": name, "xml": document}
+    guest("write -P 1 0 64k")
+    play(snapshot(domain=name, name="ext", kind="external")).succeeded()
+    guest("write -P 2 0 64k")
+    before = [libvirtd.run("virsh", "domblklist", name, *more).stdout for more in ((), ("--inactive",))]
+    assert "disk.ext" in before[1]
+
+    for more in ({}, {"apply": "restart_if_needed", "stop_timeout": 1, "force_stop": True}):
+        run = play([{"name": "D", "anfitrion.kvm.kvm_domain": {**declared, **more}, "check_mode": check} for check in (True, False)]).succeeded()
+        for task in run.tasks:
+            assert not task.changed, task.result
+            assert task.result["pending_restart"] == []
+            assert f"{tmp_path}/disk.qcow2 has other images on top, of which {tmp_path}/disk.ext is the uppermost" in task.result["warnings"][0]
+    assert [libvirtd.run("virsh", "domblklist", name, *more).stdout for more in ((), ("--inactive",))] == before
+    libvirtd.run("virsh", "pool-destroy", name)
+    libvirtd.run("virsh", "pool-undefine", name)
+
+
+@pytest.mark.row("P09")
 def test_external_snapshots_of_a_series_are_merged_as_they_get_too_many(
     play: Any, libvirtd: Any, guest: Any, tmp_path: Path, fresh_name: str
 ) -> None:

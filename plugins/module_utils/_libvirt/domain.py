@@ -99,13 +99,15 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     base = current if current is not None else _base(session, wanted)
     found = _fields.read(_spoken_of(wanted, purge), base) if base is not None else {}
     wanted, warnings = references.resolve(session, wanted, name)
+    wanted, more_warnings = _with_overlays(session, wanted, found, current)
+    warnings += more_warnings
     wanted, seed_changes, seed = _with_seed(session, _with_macs(wanted, found), found)
     _check_found(wanted, found, handle)
     made = born(wanted) if base is None else {}
     applied = _added(made, wanted)
     stated, wanted = wanted, complete({**wanted, **made}, found, purge)
     check(wanted)
-    target, after, changes = _target(session, wanted, current, found, purge, base)
+    target, after, changes = _target(session, wanted, current, found, purge, base, warnings)
     warnings += references.check(session, wanted, target, changes)
     warnings += overcommit.guard(session, wanted, handle, target)
     keeps = not wanted.get("transient", fleeting)
@@ -169,6 +171,23 @@ def _with_macs(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import with_macs
 
     return with_macs(wanted, found)
+
+
+def _with_overlays(
+    session: Libvirt, wanted: dict[str, Any], found: dict[str, Any], current: Any | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the options without images that have others on top in the guest, and what to tell of them."""
+    there = {disk["target"]: disk for disk in found.get("disks") or []}
+    sources = ("path", "block", "pool", "volume")
+    moved = any(
+        name in disk and disk[name] != there[disk["target"]].get(name)
+        for disk in wanted.get("disks") or [] if disk["target"] in there for name in sources
+    )  # fmt: skip
+    if current is None or not moved:
+        return wanted, []
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overlaid import keep
+
+    return keep(session, wanted, current)
 
 
 def _absence(session: Libvirt, wanted: dict[str, Any], subject: str, handle: Any | None) -> Plan:
@@ -256,12 +275,15 @@ def _dotted(values: dict[str, Any], prefix: str = "") -> Iterable[str]:
 
 def _target(
     session: Libvirt, wanted: dict[str, Any], current: Any | None, found: dict[str, Any], purge: tuple[str, ...],
-    base: Any | None,
+    base: Any | None, warnings: list[str],
 ) -> tuple[Any, Any | None, list[Change]]:  # fmt: skip
-    """Return the definition as it is to be, what libvirt makes of it if it was asked, and how it differs from the current one."""
+    """Return the definition as it is to be, what libvirt makes of it if it was asked, and how it differs from the current one.
+
+    What is to be told of it is added to the warnings.
+    """
     target = _xml.copy(base) if base is not None else blank(wanted["name"])
     if "xml" in wanted:
-        return _target_of_xml(session, wanted, current, target, purge)
+        return _target_of_xml(session, wanted, current, target, purge, warnings)
     differences = list(_fields.differences(TABLE.rows, wanted, found, purge))
     for option in wanted.get("unset", []):
         gone = _fields.unset(TABLE.rows, target, option)
@@ -295,7 +317,7 @@ def _base(session: Libvirt, wanted: dict[str, Any]) -> Any | None:
 
 
 def _target_of_xml(
-    session: Libvirt, wanted: dict[str, Any], current: Any | None, base: Any, purge: tuple[str, ...]
+    session: Libvirt, wanted: dict[str, Any], current: Any | None, base: Any, purge: tuple[str, ...], warnings: list[str]
 ) -> tuple[Any, Any, list[Change]]:
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment, oracle
 
@@ -307,6 +329,10 @@ def _target_of_xml(
         _fields.write(TABLE.rows, base, wanted, purge)
     target = fragment.replaced(given, current) if whole else fragment.merged(parts, base, TABLE.rows)
     _fields.write(TABLE.rows, target, wanted, purge)
+    if current is not None and _xml.find(target, "devices/disk") is not None:
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overlaid import keep_in
+
+        warnings += keep_in(session, target, current)
     check_document(target)
     if current is None and not whole:
         finish(target, wanted)

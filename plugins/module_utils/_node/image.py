@@ -67,12 +67,23 @@ def require_trusted(path: str, kind: str, allowed: tuple[str, ...]) -> dict[str,
 
 def chain_depth(path: str, kind: str) -> int:
     """Return how many images lie on each other here, this one included."""
+    return 1 if kind == "raw" else len(_chain(path, kind))
+
+
+def below(path: str, kind: str) -> list[str]:
+    """Return the files that an image lies on, the uppermost first. Raises KvmError where the chain is broken."""
     if kind == "raw":
-        return 1
+        return []
+    here = os.path.dirname(os.path.realpath(path))
+    return [os.path.join(here, str(one["filename"])) for one in _chain(path, kind)[1:]]
+
+
+def _chain(path: str, kind: str) -> list[dict[str, Any]]:
     done = Root().run([*LIMITS, "qemu-img", "info", "-U", "--backing-chain", "--output=json", "-f", kind, path], timeout=60)
     if done.rc:
         raise KvmError(f"{path}: its chain of images is broken: {_last(done)}")
-    return len(json.loads(done.out))
+    found: list[dict[str, Any]] = json.loads(done.out)
+    return found
 
 
 def convert(source: str, kind: str, target: str, wanted: str, options: tuple[str, ...] = ()) -> None:
