@@ -98,16 +98,14 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     current = persistent_xml(session, FAMILY, handle) if handle is not None else None
     base = current if current is not None else _base(session, wanted)
     found = _fields.read(_spoken_of(wanted, purge), base) if base is not None else {}
-    wanted, warnings = references.resolve(session, wanted, name)
-    wanted, more_warnings = _with_overlays(session, wanted, found, current)
-    warnings += more_warnings
+    wanted, warnings = _resolved(session, wanted, found, current)
     wanted, seed_changes, seed = _with_seed(session, _with_macs(wanted, found), found)
     _check_found(wanted, found, handle)
     made = born(wanted) if base is None else {}
     applied = _added(made, wanted)
     stated, wanted = wanted, complete({**wanted, **made}, found, purge)
     check(wanted)
-    target, after, changes = _target(session, wanted, current, found, purge, base, warnings)
+    target, after, changes = _target(session, wanted, current, found, base, warnings)
     warnings += references.check(session, wanted, target, changes)
     warnings += overcommit.guard(session, wanted, handle, target)
     keeps = not wanted.get("transient", fleeting)
@@ -173,10 +171,11 @@ def _with_macs(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return with_macs(wanted, found)
 
 
-def _with_overlays(
+def _resolved(
     session: Libvirt, wanted: dict[str, Any], found: dict[str, Any], current: Any | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the options without images that have others on top in the guest, and what to tell of them."""
+    """Return the options with what they name on this host, without images that have others on top in the guest; and what to tell of it."""
+    wanted, warnings = references.resolve(session, wanted, wanted["name"])
     there = {disk["target"]: disk for disk in found.get("disks") or []}
     sources = ("path", "block", "pool", "volume")
     moved = any(
@@ -184,10 +183,11 @@ def _with_overlays(
         for disk in wanted.get("disks") or [] if disk["target"] in there for name in sources
     )  # fmt: skip
     if current is None or not moved:
-        return wanted, []
+        return wanted, warnings
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overlaid import keep
 
-    return keep(session, wanted, current)
+    wanted, more = keep(session, wanted, current)
+    return wanted, [*warnings, *more]
 
 
 def _absence(session: Libvirt, wanted: dict[str, Any], subject: str, handle: Any | None) -> Plan:
@@ -274,14 +274,13 @@ def _dotted(values: dict[str, Any], prefix: str = "") -> Iterable[str]:
 
 
 def _target(
-    session: Libvirt, wanted: dict[str, Any], current: Any | None, found: dict[str, Any], purge: tuple[str, ...],
-    base: Any | None, warnings: list[str],
-) -> tuple[Any, Any | None, list[Change]]:  # fmt: skip
+    session: Libvirt, wanted: dict[str, Any], current: Any | None, found: dict[str, Any], base: Any | None, warnings: list[str]
+) -> tuple[Any, Any | None, list[Change]]:
     """Return the definition as it is to be, what libvirt makes of it if it was asked, and how it differs from the current one.
 
     What is to be told of it is added to the warnings.
     """
-    target = _xml.copy(base) if base is not None else blank(wanted["name"])
+    target, purge = _xml.copy(base) if base is not None else blank(wanted["name"]), tuple(session.params["purge"])
     if "xml" in wanted:
         return _target_of_xml(session, wanted, current, target, purge, warnings)
     differences = list(_fields.differences(TABLE.rows, wanted, found, purge))

@@ -20,6 +20,7 @@ ALONG = ["setpriv", "--pdeathsig", "KILL", "--"]
 HOURS = 12 * 3600.0  # a disk of many TB takes as long as it takes
 BUSY_S = 60  # how long another qemu-img is waited for, such as that of a task that was killed: what it writes in place, it ends
 TRIED = ("raw", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "dmg", "bochs", "cloop")
+MOST_IMAGES = 200  # on each other; libvirt takes no more
 READ_ONLY = ("dmg", "bochs", "cloop")
 
 
@@ -67,22 +68,27 @@ def require_trusted(path: str, kind: str, allowed: tuple[str, ...]) -> dict[str,
 
 def chain_depth(path: str, kind: str) -> int:
     """Return how many images lie on each other here, this one included."""
-    return 1 if kind == "raw" else len(_chain(path, kind))
-
-
-def below(path: str, kind: str) -> list[str]:
-    """Return the files that an image lies on, the uppermost first. Raises KvmError where the chain is broken."""
     if kind == "raw":
-        return []
-    here = os.path.dirname(os.path.realpath(path))
-    return [os.path.join(here, str(one["filename"])) for one in _chain(path, kind)[1:]]
-
-
-def _chain(path: str, kind: str) -> list[dict[str, Any]]:
+        return 1
     done = Root().run([*LIMITS, "qemu-img", "info", "-U", "--backing-chain", "--output=json", "-f", kind, path], timeout=60)
     if done.rc:
         raise KvmError(f"{path}: its chain of images is broken: {_last(done)}")
-    found: list[dict[str, Any]] = json.loads(done.out)
+    return len(json.loads(done.out))
+
+
+def below(path: str, kind: str) -> list[str]:
+    """Return the files that an image lies on, the uppermost first, down to one that is not there or cannot be read."""
+    found: list[str] = []
+    while kind != "raw" and os.path.exists(path) and len(found) < MOST_IMAGES:
+        try:
+            told = info(path, kind)
+        except KvmError:
+            break  # what cannot be read holds nothing that could be kept
+        if not told.get("backing-filename"):
+            break
+        path = os.path.join(os.path.dirname(os.path.realpath(path)), str(told.get("full-backing-filename") or told["backing-filename"]))
+        kind = str(told.get("backing-filename-format") or "raw")
+        found.append(path)
     return found
 
 
