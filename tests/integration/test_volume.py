@@ -134,6 +134,30 @@ def test_a_volume_that_a_guest_has_is_not_deleted(play: Any, libvirtd: Any, pool
     assert (tmp_path / "pool" / "disk").exists()
 
 
+@pytest.mark.row("P09")
+def test_what_images_elsewhere_lie_on_is_not_deleted(play: Any, libvirtd: Any, pool: str, tmp_path: Path, fresh_name: str) -> None:
+    """A clone in another pool, and the disk of a guest that does not run, which is in no pool: only its header says what is below it."""
+    other, guest, top = f"{pool}-clones", f"{fresh_name}g", tmp_path / "alone" / "top.qcow2"
+    there = {"name": other, "type": "dir", "path": str(tmp_path / "clones"), "build": True, "state": "active"}
+    bases = [{"name": name, "format": "qcow2", "capacity": "8MiB"} for name in ("one", "two")]
+    clone = {"name": "over", "pool": other, "backing": {"pool": pool, "volume": "one", "format": "qcow2"}}
+    play([{"name": "Pool", "anfitrion.kvm.kvm_pool": there}, volume(defaults={"pool": pool}, volumes=bases), volume(**clone)]).succeeded()
+    top.parent.mkdir()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(tmp_path / "pool" / "two"), "-F", "qcow2", str(top)], check=True)
+    disk = {"target": "vda", "path": str(top)}
+    play({"name": "Guest", "anfitrion.kvm.kvm_domain": {"name": guest, "type": "qemu", "disks": [disk]}}).succeeded()
+
+    gone = [{**volume(pool=pool, name=name, state="absent"), "ignore_errors": True} for name in ("one", "two")]
+    one, two = play(gone).tasks
+    assert one.message.endswith(f"cannot be deleted, it is the backing of volume {other}/over; delete that first")
+    assert two.message.endswith(f"cannot be deleted, it is used by the domain {guest}; take the disk from it first")
+    assert [(tmp_path / "pool" / name).exists() for name in ("one", "two")] == [True, True]
+
+    play({"name": "Guest", "anfitrion.kvm.kvm_domain": {"name": guest, "state": "absent"}}).succeeded()
+    both = volume(volumes=[{"pool": other, "name": "over", "state": "absent"}, {"pool": pool, "name": "one", "state": "absent"}])
+    play([both, gone[1], {"name": "Pool", "anfitrion.kvm.kvm_pool": {"name": other, "state": "absent"}}]).succeeded()
+
+
 def test_bad_input_gets_a_clear_error_and_changes_nothing(play: Any, libvirtd: Any, pool: str, tmp_path: Path) -> None:
     standing = [
         {"pool": pool, "name": "base", "capacity": "8MiB", "format": "raw"},

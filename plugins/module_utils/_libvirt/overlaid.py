@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node.chain import chain_of
 
 SOURCES = ("path", "block", "pool", "volume", "format")
 
@@ -77,8 +77,9 @@ def _lies_on(session: Libvirt, disk: Any, asked: str) -> bool:
     here = _file_of(session, disk)
     if not here or not asked or _same(session, here, asked):
         return False
-    kind = _xml.get(disk, "driver/@type")[0] or "raw"
-    below = image.below(here, kind) if session.on_this_host else _below(session, here)
+    if _xml.get(disk, "driver/@type")[0] != "qcow2":
+        return False  # what a guest writes into a raw image is not taken for the header of another kind
+    below = chain_of(here) if session.on_this_host else _below(session, here)
     return any(_same(session, one, asked) for one in below)
 
 

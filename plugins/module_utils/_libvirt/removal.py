@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import os
-import struct
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import images_above
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import all_sources
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Step
-
-DEEPEST = 64  # of a backing chain that is followed
-QCOW2 = b"QFI\xfb"
 
 
 def storage_steps(session: Libvirt, name: str, tree: Any, targets: list[str]) -> tuple[list[Change], list[Step]]:
@@ -63,60 +60,11 @@ def _refuse_others(session: Libvirt, option: str, name: str, volume: Any, path: 
     with told(f"{option}: cannot read its pool"):
         names = {(volume.storagePoolLookupByVolume().name(), volume.name()), ("", os.path.realpath(path))}
     for guest, (running, kept) in sorted(all_sources(session).items()):
-        if guest != name and ((running | kept) & names or _below(session, kept, path)):
+        if guest != name and (running | kept) & names:
             raise KvmError(f"{option}: {path} is used by the domain {guest!r} too, itself or as backing of its disk")
-    above = _images_above(session, path)
+    above = images_above(session, path)
     if above:
         raise KvmError(f"{option}: {path} is the backing of {', '.join(above)}, which would lose its data; delete that first")
-
-
-def _below(session: Libvirt, sources: frozenset[tuple[str, str]], path: str) -> bool:
-    """Tell whether a path is in the backing chain of any of the images of a guest that may not run."""
-    if not session.on_this_host:
-        return False
-    real = os.path.realpath(path)
-    return any(real in chain_of(file) for owner, file in sources if not owner)
-
-
-def _images_above(session: Libvirt, path: str) -> list[str]:
-    """Return the volumes, of any active pool, that have a path as their backing."""
-    found = []
-    with told("cannot read the volumes of the pools"):
-        for pool in session.pools().values():
-            for other in pool.listAllVolumes(0) if pool.isActive() else ():
-                backing = _xml.get(_xml.parse(other.XMLDesc(0)), "backingStore/path")[0]
-                if backing and os.path.realpath(backing) == os.path.realpath(path):
-                    found.append(other.path())
-    return sorted(found)
-
-
-def chain_of(path: str) -> list[str]:
-    """Return the files that a qcow2 image lies upon, nearest first, as its headers name them."""
-    found: list[str] = []
-    while len(found) < DEEPEST:
-        below = _backing_in_header(path)
-        if below is None or below in found:
-            break
-        found.append(below)
-        path = below
-    return found
-
-
-def _backing_in_header(path: str) -> str | None:
-    """Return the backing file that the header of a qcow2 image names (docs/interop/qcow2 of QEMU: bytes 0 to 20)."""
-    try:
-        with open(path, "rb") as file:
-            header = file.read(20)
-            if len(header) < 20 or header[:4] != QCOW2:
-                return None
-            offset, size = struct.unpack(">QI", header[8:20])
-            if not offset or not 0 < size < 1024:
-                return None
-            file.seek(offset)
-            name = file.read(size).decode(errors="surrogateescape")
-    except OSError:
-        return None
-    return os.path.realpath(os.path.join(os.path.dirname(path), name)) if not name.startswith("json:") else None
 
 
 def _delete_step(target: str, volume: Any, path: str) -> Step:

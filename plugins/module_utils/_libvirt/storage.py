@@ -67,9 +67,38 @@ def of_each(session: Libvirt, place: Place, ask: Callable[[Any], Any]) -> dict[s
 
 
 def above(session: Libvirt, place: Place, path: str) -> list[str]:
-    """Return the names of the volumes of a pool that have a file right below them."""
-    texts = of_each(session, place, lambda volume: volume.XMLDesc(0))
-    return sorted(name for name, text in texts.items() if _xml.get(_xml.parse(text), "backingStore/path")[0] == path)
+    """Return the volumes that have a file right below them: their names, those of other pools as C(pool/volume)."""
+    own = _backings(session, place)
+    found = [name for name, (_file, backing) in own.items() if _is(session, backing, path)]
+    for pool in session.pools():
+        other = place_of(session, pool)
+        if pool == place.name or not other.active:
+            continue
+        known = session.once(f"backings of pool {pool}", lambda other=other: _backings(session, other))
+        # What this task removed meanwhile is not there any more.
+        found += [f"{pool}/{name}" for name, (file, backing) in known.items() if _is(session, backing, path) and _is_there(session, file)]
+    return sorted(found)
+
+
+def images_above(session: Libvirt, path: str) -> list[str]:
+    """Return the files of the volumes, of any active pool, that have a file right below them."""
+    places = [place_of(session, pool) for pool in session.pools()]
+    told_of = [pair for place in places if place.active for pair in _backings(session, place).values()]
+    return sorted(file for file, backing in told_of if _is(session, backing, path))
+
+
+def _backings(session: Libvirt, place: Place) -> dict[str, tuple[str, str]]:
+    """Return of each volume of a pool its file and what is right below it, nothing where it stands alone."""
+    trees = {name: _xml.parse(text) for name, text in of_each(session, place, lambda volume: volume.XMLDesc(0)).items()}
+    return {name: (_xml.get(tree, "target/path")[0] or "", _xml.get(tree, "backingStore/path")[0] or "") for name, tree in trees.items()}
+
+
+def _is(session: Libvirt, one: str, other: str) -> bool:
+    return bool(one) and (one == other or (session.on_this_host and os.path.realpath(one) == os.path.realpath(other)))
+
+
+def _is_there(session: Libvirt, file: str) -> bool:
+    return not session.on_this_host or not file.startswith("/") or os.path.lexists(file)
 
 
 def file_of(session: Libvirt, place: Place, name: str) -> str | None:

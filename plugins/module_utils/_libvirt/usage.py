@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import running_xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node.chain import chain_of
 
 Sources = frozenset[tuple[str, str]]
 
@@ -46,11 +47,32 @@ def all_sources(session: Libvirt) -> dict[str, tuple[Sources, Sources]]:
             with told("cannot read the guests"):
                 flag = libvirt.VIR_DOMAIN_XML_INACTIVE if handle.isPersistent() else 0
                 kept = _xml.parse(handle.XMLDesc(flag))
-            found[name] = (disk_sources(tree) if tree is not None else frozenset(), disk_sources(kept))
+            found[name] = (disk_sources(tree) if tree is not None else frozenset(), disk_sources(kept) | _below(session, kept))
         return found
 
     known: dict[str, tuple[Sources, Sources]] = session.once("disk sources", read)
     return known
+
+
+def _below(session: Libvirt, definition: Any) -> Sources:
+    """Return what the disks of a definition lie on: only of a guest that runs libvirt tells it.
+
+    What a guest writes into a raw image is not taken for the header of another kind.
+    """
+    found: set[tuple[str, str]] = set()
+    for disk in _xml.find_all(definition, "devices/disk") if session.on_this_host else ():
+        source = {name: _xml.get(disk, f"source/@{name}")[0] for name in ("file", "dev", "pool", "volume")}
+        path = source["file"] or source["dev"] or _file(session, str(source["pool"]), str(source["volume"]))
+        if path and _xml.get(disk, "driver/@type")[0] == "qcow2":
+            found.update(("", below) for below in chain_of(path))
+    return frozenset(found)
+
+
+def _file(session: Libvirt, pool: str, volume: str) -> str:
+    try:
+        return str(session.pools()[pool].storageVolLookupByName(volume).path())
+    except (KeyError, libvirt.libvirtError):
+        return ""  # a disk whose volume is gone lies on nothing
 
 
 def users_of(session: Libvirt, pool: str, volume: str, path: str) -> Users:

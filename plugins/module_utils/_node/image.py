@@ -20,7 +20,6 @@ ALONG = ["setpriv", "--pdeathsig", "KILL", "--"]
 HOURS = 12 * 3600.0  # a disk of many TB takes as long as it takes
 BUSY_S = 60  # how long another qemu-img is waited for, such as that of a task that was killed: what it writes in place, it ends
 TRIED = ("raw", "qcow", "qcow2", "qed", "vmdk", "vdi", "vpc", "vhdx", "parallels", "dmg", "bochs", "cloop")
-MOST_IMAGES = 200  # on each other; libvirt takes no more
 READ_ONLY = ("dmg", "bochs", "cloop")
 
 
@@ -74,22 +73,6 @@ def chain_depth(path: str, kind: str) -> int:
     if done.rc:
         raise KvmError(f"{path}: its chain of images is broken: {_last(done)}")
     return len(json.loads(done.out))
-
-
-def below(path: str, kind: str) -> list[str]:
-    """Return the files that an image lies on, the uppermost first, down to one that is not there or cannot be read."""
-    found: list[str] = []
-    while kind != "raw" and os.path.exists(path) and len(found) < MOST_IMAGES:
-        try:
-            told = info(path, kind)
-        except KvmError:
-            break  # what cannot be read holds nothing that could be kept
-        if not told.get("backing-filename"):
-            break
-        path = os.path.join(os.path.dirname(os.path.realpath(path)), str(told.get("full-backing-filename") or told["backing-filename"]))
-        kind = str(told.get("backing-filename-format") or "raw")
-        found.append(path)
-    return found
 
 
 def convert(source: str, kind: str, target: str, wanted: str, options: tuple[str, ...] = ()) -> None:
