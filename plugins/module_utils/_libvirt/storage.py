@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
@@ -74,7 +75,7 @@ def above(session: Libvirt, place: Place, path: str) -> list[str]:
         other = place_of(session, pool)
         if pool == place.name or not other.active:
             continue
-        known = session.once(f"backings of pool {pool}", lambda other=other: _backings(session, other))
+        known = session.once(f"backings of pool {pool}", partial(_backings, session, other))
         # What this task removed meanwhile is not there any more.
         found += [f"{pool}/{name}" for name, (file, backing) in known.items() if _is(session, backing, path) and _is_there(session, file)]
     return sorted(found)
