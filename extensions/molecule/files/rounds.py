@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Run kvm_hostdev with one of some options after the other, again and again: rounds.py DIRECTORY ROUNDS JSON…
 
 DIRECTORY has the collection and Ansible's module_utils. Each run is a process of its own, as with Ansible, but is spared the loading of
