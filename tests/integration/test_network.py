@@ -368,6 +368,7 @@ def test_a_guest_on_a_network_of_the_hosts_bridge_is_held_against_it_and_moves(
         return {"name": "Guest", "anfitrion.kvm.kvm_domain": {"name": guest, "interfaces": [nic], **more}}
 
     first = on(fresh_name, state="running", type="qemu", memory={"size": "32MiB"})
+    first["anfitrion.kvm.kvm_domain"]["interfaces"].append({"name": "own", "type": "user"})
     gone = [network(name=name, state="absent") for name in (fresh_name, nat)]
     run = play([network(defaults={"state": "active"}, networks=networks), first, first, gone[0]])
     assert [task.changed for task in run.tasks[:3]] == [True, True, False]
@@ -379,6 +380,10 @@ def test_a_guest_on_a_network_of_the_hosts_bridge_is_held_against_it_and_moves(
         assert [change["how"] for change in done.result["changes"]] == ["live"]
         assert not again.changed
         assert Path(subprocess.check_output(where, text=True).strip()).name == master
+    moved = {"name": "Guest", "anfitrion.kvm.kvm_domain": {"name": guest, "interfaces": [{"name": "own", "network": nat}]}}
+    done, again = play([moved, moved]).succeeded().tasks
+    assert done.result["pending_restart"] == again.result["pending_restart"] == ["interfaces[own].network"]
+    assert not again.changed
     libvirtd.run("virsh", "destroy", guest)
     play([{"name": "Gone", "anfitrion.kvm.kvm_domain": {"name": guest, "state": "absent"}}, *gone]).succeeded()
 

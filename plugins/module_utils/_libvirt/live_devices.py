@@ -149,7 +149,9 @@ def is_on_switch(element: Any | None) -> bool:
 def takes_another_bridge(guest: Guest, device: Device, element: Any | None) -> bool:
     """Tell whether an interface can be moved to the bridge that it is to be on: both are Linux bridges (qemuDomainChangeNet)."""
     defined = device.find(guest.target)
-    if element is None or defined is None or is_vf(element) or is_on_switch(element) or is_on_switch(defined):
+    if element is None or defined is None or element.get("type") not in ("network", "bridge") or is_on_switch(defined):
+        return False
+    if is_vf(element) or is_on_switch(element) or _xml.get(element, "source/@dev")[0]:  # the last is macvtap
         return False
     network = _network_of(guest, defined)
     switches = [] if network is None else [network, *_xml.find_all(network, "portgroup")]
