@@ -71,14 +71,14 @@ class GuestOS:
             if ended and not again:
                 warnings.warn(f"QEMU of {self.name} ended by itself and is started again: {ended}", stacklevel=2)
                 self.libvirtd.run("virsh", "start", self.name)
-                again = True
+                again, started = True, time.monotonic()
             assert waited < READY_S, f"no agent after {READY_S} s:\n{self.console.read_text(errors='replace')[-2000:]}"
             if waited > SILENT_S and not reset and not self.console.read_text(errors="replace").strip():
                 where = self.libvirtd.run("virsh", "qemu-monitor-command", self.name, "--hmp", "info registers -a").stdout
                 vcpus = re.findall(r"CPU#\d+|RIP=\w+|HLT=\d", where)
                 warnings.warn(f"{self.name} said nothing for {SILENT_S} s and is reset: {' '.join(vcpus)}", stacklevel=2)
                 self.libvirtd.run("virsh", "reset", self.name)
-                reset = True
+                reset, started = True, time.monotonic()
             time.sleep(0.5)
         return self
 
