@@ -60,20 +60,23 @@ class GuestOS:
     def wait(self) -> GuestOS:
         """Return once the agent answers.
 
-        An emulated kernel with several vCPUs now and then stops before it has said anything: it is reset once, and a warning says where it was.
+        An emulated kernel with several vCPUs now and then stops as it starts and says no more: it is reset once, and a warning says where it was.
         And now and then QEMU's emulation ends by an assertion of its own: then the guest is started once more, and a warning tells which.
         """
-        started = time.monotonic()
+        started = heard = time.monotonic()
         reset = again = False
+        said = -1
         while self.libvirtd.run("virsh", "qemu-agent-command", self.name, '{"execute":"guest-ping"}', check=False).returncode:
             waited = time.monotonic() - started
+            if self.console.stat().st_size != said:
+                said, heard = self.console.stat().st_size, time.monotonic()
             ended = self.ended()
             if ended and not again:
                 warnings.warn(f"QEMU of {self.name} ended by itself and is started again: {ended}", stacklevel=2)
                 self.libvirtd.run("virsh", "start", self.name)
                 again, started = True, time.monotonic()
             assert waited < READY_S, f"no agent after {READY_S} s:\n{self.console.read_text(errors='replace')[-2000:]}"
-            if waited > SILENT_S and not reset and not self.console.read_text(errors="replace").strip():
+            if time.monotonic() - heard > SILENT_S and not reset:
                 where = self.libvirtd.run("virsh", "qemu-monitor-command", self.name, "--hmp", "info registers -a").stdout
                 vcpus = re.findall(r"CPU#\d+|RIP=\w+|HLT=\d", where)
                 warnings.warn(f"{self.name} said nothing for {SILENT_S} s and is reset: {' '.join(vcpus)}", stacklevel=2)
