@@ -7,11 +7,11 @@ guest keeps what it has as long as that lies on what is declared.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import file_named, file_of_disk, is_same_file
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.chain import chain_of
 
 SOURCES = ("path", "block", "pool", "volume", "format")
@@ -21,7 +21,7 @@ def keep(session: Libvirt, wanted: dict[str, Any], current: Any) -> tuple[dict[s
     """Return the options without the images that the guest's present ones lie on, and what to tell of them."""
     present, warnings, disks = _disks(current), [], []
     for disk in wanted["disks"]:
-        asked = _file(session, disk.get("path") or disk.get("block"), disk.get("pool"), disk.get("volume"))
+        asked = file_named(session, disk.get("path") or disk.get("block"), disk.get("pool"), disk.get("volume"))
         there = present.get(disk["target"]) if disk.get("state") != "absent" else None
         kept = there is not None and _lies_on(session, there, asked)
         warnings += [_told(session, there, asked)] if kept else []
@@ -33,7 +33,7 @@ def keep_in(session: Libvirt, target: Any, current: Any) -> list[str]:
     """Write the images that the guest has into a definition that names what they lie on; return what to tell of them."""
     present, warnings = _disks(current), []
     for name, disk in _disks(target).items():
-        asked, there = _file_of(session, disk), present.get(name)
+        asked, there = file_of_disk(session, disk), present.get(name)
         if there is None or not _lies_on(session, there, asked):
             continue
         warnings.append(_told(session, there, asked))
@@ -50,41 +50,22 @@ def keep_in(session: Libvirt, target: Any, current: Any) -> list[str]:
 
 def _told(session: Libvirt, disk: Any, asked: str) -> str:
     name = _xml.get(disk, "target/@dev")[0]
-    return f"disks[{name}]: {asked} has other images on top, of which {_file_of(session, disk)} is the uppermost; the guest keeps them"
+    return f"disks[{name}]: {asked} has other images on top, of which {file_of_disk(session, disk)} is the uppermost; the guest keeps them"
 
 
 def _disks(tree: Any) -> dict[str, Any]:
     return {str(_xml.get(disk, "target/@dev")[0]): disk for disk in _xml.find_all(tree, "devices/disk")}
 
 
-def _file_of(session: Libvirt, disk: Any) -> str:
-    """Return the file of a disk, nothing if it has none."""
-    source = {name: _xml.get(disk, f"source/@{name}")[0] for name in ("file", "dev", "pool", "volume")}
-    return _file(session, source["file"] or source["dev"], source["pool"], source["volume"])
-
-
-def _file(session: Libvirt, path: str | None, pool: str | None, volume: str | None) -> str:
-    if path or not pool or not volume:
-        return path or ""
-    try:
-        return str(session.pools()[pool].storageVolLookupByName(volume).path())
-    except (KeyError, libvirt.libvirtError):
-        return ""  # what lacks is told by those who check the references
-
-
 def _lies_on(session: Libvirt, disk: Any, asked: str) -> bool:
     """Tell whether a file is one of those below that of a disk."""
-    here = _file_of(session, disk)
-    if not here or not asked or _same(session, here, asked):
+    here = file_of_disk(session, disk)
+    if not here or not asked or is_same_file(session, here, asked):
         return False
     if _xml.get(disk, "driver/@type")[0] != "qcow2":
         return False  # what a guest writes into a raw image is not taken for the header of another kind
     below = chain_of(here) if session.on_this_host else _below(session, here)
-    return any(_same(session, one, asked) for one in below)
-
-
-def _same(session: Libvirt, one: str, other: str) -> bool:
-    return one == other or (session.on_this_host and os.path.realpath(one) == os.path.realpath(other))
+    return any(is_same_file(session, one, asked) for one in below)
 
 
 def _below(session: Libvirt, path: str) -> list[str]:

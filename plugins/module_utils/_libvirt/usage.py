@@ -61,18 +61,31 @@ def _below(session: Libvirt, definition: Any) -> Sources:
     """
     found: set[tuple[str, str]] = set()
     for disk in _xml.find_all(definition, "devices/disk") if session.on_this_host else ():
-        source = {name: _xml.get(disk, f"source/@{name}")[0] for name in ("file", "dev", "pool", "volume")}
-        path = source["file"] or source["dev"] or _file(session, str(source["pool"]), str(source["volume"]))
+        path = file_of_disk(session, disk)
         if path and _xml.get(disk, "driver/@type")[0] == "qcow2":
             found.update(("", below) for below in chain_of(path))
     return frozenset(found)
 
 
-def _file(session: Libvirt, pool: str, volume: str) -> str:
+def file_of_disk(session: Libvirt, disk: Any) -> str:
+    """Return the path of what a disk of a definition is written to, nothing if it has none on this host."""
+    source = {name: _xml.get(disk, f"source/@{name}")[0] for name in ("file", "dev", "pool", "volume")}
+    return file_named(session, source["file"] or source["dev"], source["pool"], source["volume"])
+
+
+def file_named(session: Libvirt, path: str | None, pool: str | None, volume: str | None) -> str:
+    """Return a path, or that of a volume; nothing if there is no such volume, which those who check the references tell."""
+    if path or not pool or not volume:
+        return path or ""
     try:
         return str(session.pools()[pool].storageVolLookupByName(volume).path())
     except (KeyError, libvirt.libvirtError):
-        return ""  # a disk whose volume is gone lies on nothing
+        return ""
+
+
+def is_same_file(session: Libvirt, one: str, other: str) -> bool:
+    """Tell whether two paths lead to the same file, as far as this machine can see."""
+    return one == other or (session.on_this_host and os.path.realpath(one) == os.path.realpath(other))
 
 
 def users_of(session: Libvirt, pool: str, volume: str, path: str) -> Users:
