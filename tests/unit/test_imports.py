@@ -25,7 +25,7 @@ MOST_SOURCE_OF = {
     "kvm_domain": 426_000, "kvm_domain_info": 426_000, "kvm_tuning": 206_000, "kvm_tuning_info": 206_000,
     "kvm_hostdev": 206_000, "kvm_hostdev_info": 206_000,
     # A pool is of a dozen types, a volume of many formats.
-    "kvm_pool": 206_000, "kvm_pool_info": 206_000, "kvm_volume": 220_000, "kvm_volume_info": 220_000,
+    "kvm_pool": 206_000, "kvm_pool_info": 206_000, "kvm_volume": 221_000, "kvm_volume_info": 221_000,
     "kvm_network": 206_000, "kvm_network_info": 206_000,
     # What stops a packet may be a rule of nftables, of both kinds of iptables or of ebtables.
     "kvm_path_info": 206_000,

@@ -33,6 +33,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects imp
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overcommit import OVERCOMMIT
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.devices import DISK_SOURCES
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import (
     TABLE,
     blank,
@@ -177,10 +178,9 @@ def _resolved(
     """Return the options with what they name on this host, without images that have others on top in the guest; and what to tell of it."""
     wanted, warnings = references.resolve(session, wanted, wanted["name"])
     there = {disk["target"]: disk for disk in found.get("disks") or []}
-    sources = ("path", "block", "pool", "volume")
     moved = any(
         name in disk and disk[name] != there[disk["target"]].get(name)
-        for disk in wanted.get("disks") or [] if disk["target"] in there for name in sources
+        for disk in wanted.get("disks") or [] if disk["target"] in there for name in DISK_SOURCES
     )  # fmt: skip
     if current is None or not moved:
         return wanted, warnings

@@ -13,8 +13,9 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import file_named, file_of_disk, is_same_file
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.chain import chain_of
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.devices import DISK_SOURCES
 
-SOURCES = ("path", "block", "pool", "volume", "format")
+SOURCES = (*DISK_SOURCES, "format")
 
 
 def keep(session: Libvirt, wanted: dict[str, Any], current: Any) -> tuple[dict[str, Any], list[str]]:

@@ -11,6 +11,7 @@ from typing import Any, Callable
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, code, libvirt, patiently, told, words
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.usage import is_same_file
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ def of_each(session: Libvirt, place: Place, ask: Callable[[Any], Any]) -> dict[s
 def above(session: Libvirt, place: Place, path: str) -> list[str]:
     """Return the volumes that have a file right below them: their names, those of other pools as C(pool/volume)."""
     own = _backings(session, place)
-    found = [name for name, (_file, backing) in own.items() if _is(session, backing, path)]
+    found = [name for name, (_file, backing) in own.items() if _is_below(session, backing, path)]
     for pool in session.pools():
         other = place_of(session, pool)
         if pool == place.name or not other.active:
             continue
         known = session.once(f"backings of pool {pool}", partial(_backings, session, other))
         # What this task removed meanwhile is not there any more.
-        found += [f"{pool}/{name}" for name, (file, backing) in known.items() if _is(session, backing, path) and _is_there(session, file)]
+        found += [f"{pool}/{name}" for name, (file, backing) in known.items() if _is_below(session, backing, path) and _is_there(session, file)]
     return sorted(found)
 
 
@@ -85,7 +86,7 @@ def images_above(session: Libvirt, path: str) -> list[str]:
     """Return the files of the volumes, of any active pool, that have a file right below them."""
     places = [place_of(session, pool) for pool in session.pools()]
     told_of = [pair for place in places if place.active for pair in _backings(session, place).values()]
-    return sorted(file for file, backing in told_of if _is(session, backing, path))
+    return sorted(file for file, backing in told_of if _is_below(session, backing, path))
 
 
 def _backings(session: Libvirt, place: Place) -> dict[str, tuple[str, str]]:
@@ -94,8 +95,8 @@ def _backings(session: Libvirt, place: Place) -> dict[str, tuple[str, str]]:
     return {name: (_xml.get(tree, "target/path")[0] or "", _xml.get(tree, "backingStore/path")[0] or "") for name, tree in trees.items()}
 
 
-def _is(session: Libvirt, one: str, other: str) -> bool:
-    return bool(one) and (one == other or (session.on_this_host and os.path.realpath(one) == os.path.realpath(other)))
+def _is_below(session: Libvirt, backing: str, path: str) -> bool:
+    return bool(backing) and is_same_file(session, backing, path)
 
 
 def _is_there(session: Libvirt, file: str) -> bool:

@@ -57,6 +57,7 @@ DISKS = Items("disks", "devices/disk", ("target",), "Disks and removable media."
     *domain_disks.MORE,
 ), live="device", purge=True)  # fmt: skip
 
+DISK_SOURCES = ("path", "block", "pool", "volume")
 NIC_SOURCES = ("network", "bridge", "vf_address", "type")
 
 INTERFACES = Items("interfaces", "devices/interface", ("name", "mac"), "Network interfaces.", (
