@@ -79,16 +79,16 @@ def nic(filter_name: str) -> dict[str, Any]:
 # What the guest sends: as itself, from another address, announcing another address, from another MAC address.
 TRIES = f"""
 nic=$(ls /sys/class/net | grep -v lo | head -1)
-ping -c 1 -W 1 {WITNESS}
+ping -c 1 -W 3 {WITNESS}
 ip address add {LIE}/24 dev $nic
-ping -c 1 -W 1 -I {LIE} {WITNESS}
+ping -c 1 -W 3 -I {LIE} {WITNESS}
 arping -A -c 1 -w 1 -I $nic -s {LIE} {WITNESS}
 arping -U -c 1 -w 1 -I $nic -s {LIE} {WITNESS}
 ip address del {LIE}/24 dev $nic
 ip link set $nic down; ip link set $nic address {LIE_MAC}; ip link set $nic up
-ping -c 1 -W 1 {WITNESS}
+ping -c 1 -W 3 {WITNESS}
 ip link set $nic down; ip link set $nic address {MAC}; ip link set $nic up
-ping -c 1 -W 1 {WITNESS}
+ping -c 1 -W 3 {WITNESS}
 """
 
 
@@ -125,7 +125,7 @@ def test_a_guest_with_clean_traffic_sends_as_itself_and_as_nobody_else_and_what_
     asked = [{"guest": "liar", "to": WITNESS, "proto": "icmp", **more} for more in ({}, {"source": LIE})]
     back = {"anfitrion.kvm.kvm_domain": {"name": "liar", "interfaces": [nic("clean-traffic")]}}
     play(back).succeeded()
-    liar.shell(f"ping -c 1 -W 1 {WITNESS} || true")
+    liar.shell(f"ping -c 1 -W 3 {WITNESS} || true")
     learned(liar)
     results = play([*({"anfitrion.kvm.kvm_path_info": one} for one in asked)]).succeeded().tasks
     own, lie = (task.result["path"] for task in results)
@@ -143,7 +143,7 @@ def unplugged_is_named(play: Any, liar: GuestOS) -> None:
     for state, verdict in (("down", "stopped"), ("up", "passes")):
         plug = {"anfitrion.kvm.kvm_domain": {"name": "liar", "interfaces": [{"name": "lan", "link": state}]}}
         asked = play([plug, *({"anfitrion.kvm.kvm_path_info": one} for one in (from_it, to_it))]).succeeded().tasks[1:]
-        replies = f"ping -c 3 -W 1 {WITNESS} >/dev/null 2>&1 && echo passes || echo stopped"
+        replies = f"ping -c 3 -W 3 {WITNESS} >/dev/null 2>&1 && echo passes || echo stopped"
         liar.until(replies, lambda said, wanted=verdict: said == wanted)  # type: ignore[misc]
         for way in (task.result["path"] for task in asked):
             assert way["verdict"] == verdict, way

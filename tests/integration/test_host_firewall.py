@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from .conftest import Libvirtd, Run, Task, environment
-from .test_network_traffic import TRAFFIC, answering, at, daemon_survives, libvirtd, task
+from .test_network_traffic import TRAFFIC, answering, at, daemon_survives, found, libvirtd, task
 
 __all__ = ["daemon_survives", "libvirtd"]  # the daemon of a namespace whose /etc can be written
 
@@ -145,17 +145,17 @@ def wrong(libvirtd: Libvirtd, denied: bool) -> dict[Any, Any]:
     """Return what is not as it should be, after every neighbour has been forgotten; "silent" is as good as "refused" where nothing is denied."""
     forget = ["ip -6 neigh flush dev vout", "ip -n out -6 neigh flush dev eth0", "ip -6 neigh flush dev h1", "ip -n g1 -6 neigh flush dev eth0"]
     libvirtd.run("sh", "-c", "; ".join(forget))
-    tries = {way: subprocess.Popen(at(libvirtd, way[0], "reach", way[1], str(way[2])), stdout=subprocess.PIPE, text=True) for way in TRUTH}
-    told = {way: process.communicate(timeout=60)[0].strip() for way, process in tries.items()}
-    return {way: (said, TRUTH[way][denied]) for way, said in told.items() if not said.startswith(TRUTH[way][denied])}
+    truth = {way: due[denied] for way, due in TRUTH.items()}
+    return {way: (said, truth[way]) for way, said in found(libvirtd, truth).items() if not said.startswith(truth[way])}
 
 
 def services(libvirtd: Libvirtd) -> list[str]:
     """Return what guests and the outside get of DHCP, DNS and ping: what a deny leaves alone."""
-    lease = "busybox udhcpc -f -q -n -t 4 -T 1 -i eth0 -s /bin/true >/dev/null 2>&1 && echo leased"
+    # The server asks the network for 3 s whether an address that it has not given yet is free.
+    lease = "busybox udhcpc -f -q -n -t 30 -T 1 -i eth0 -s /bin/true >/dev/null 2>&1 && echo leased"
     asked = [["ip", "netns", "exec", place, "sh", "-c", lease] for place in ("g1", "g2", "g4")]
     asked += [["ip", "netns", "exec", place, *TRAFFIC, "resolve", f"10.41.{place[1]}.1"] for place in ("g1", "g2", "g4")]
-    ping = "busybox ping -q -c1 -W2 {} >/dev/null && echo pong"
+    ping = "busybox ping -q -c3 -W10 {} >/dev/null && echo pong"
     asked += [["ip", "netns", "exec", "out", "sh", "-c", ping.format(address)] for address in (HOST, "fd00:9::1")]
     running = [subprocess.Popen(libvirtd.command(*words), stdout=subprocess.PIPE, text=True) for words in asked]
     return [process.communicate(timeout=60)[0].strip() for process in running]

@@ -119,15 +119,17 @@ def at(libvirtd: Libvirtd, place: str, *words: str) -> list[str]:
     return libvirtd.command(*where, *TRAFFIC, *words)
 
 
-def found(libvirtd: Libvirtd) -> dict[Any, str]:
-    """Try every way of TRUTH at once."""
-    tries = {way: subprocess.Popen(at(libvirtd, way[0], "reach", way[1], str(way[2])), stdout=subprocess.PIPE, text=True) for way in TRUTH}
+def found(libvirtd: Libvirtd, truth: dict[Any, str]) -> dict[Any, str]:
+    """Try every way at once; where an answer is due, a busy machine has long to give it."""
+    patience = {way: "2" if due in ("silent", "refused") else "20" for way, due in truth.items()}
+    words = {way: at(libvirtd, way[0], "reach", way[1], str(way[2]), patience[way]) for way in truth}
+    tries = {way: subprocess.Popen(words[way], stdout=subprocess.PIPE, text=True) for way in truth}
     return {way: process.communicate(timeout=60)[0].strip() for way, process in tries.items()}
 
 
 def wrong(libvirtd: Libvirtd) -> dict[Any, Any]:
     """Return what is not as it should be; that something is silent, and not refused, is as good."""
-    told = found(libvirtd)
+    told = found(libvirtd, TRUTH)
     return {way: (said, TRUTH[way]) for way, said in told.items() if said != TRUTH[way] and {said, TRUTH[way]} != {"silent", "refused"}}
 
 

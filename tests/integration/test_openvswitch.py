@@ -84,7 +84,7 @@ def port(libvirtd: Libvirtd, tap: str = "tap7") -> dict[str, Any]:
 
 def reaches(linux: GuestOS) -> list[str]:
     """Which of the host's ports the guest reaches."""
-    script = "; ".join(f"ping -c 2 -W 2 {address} >/dev/null && echo {address}" for address in (HERE, THERE))
+    script = "; ".join(f"ping -c 3 -W 3 {address} >/dev/null && echo {address}" for address in (HERE, THERE))
     return linux.shell(f"{script}; true").split()
 
 

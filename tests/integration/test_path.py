@@ -179,7 +179,7 @@ WAYS = [
 
 @pytest.mark.row("B13")
 def test_what_is_said_of_every_way_is_what_happens_there(net: Libvirtd, play: Any) -> None:
-    tries = [subprocess.Popen(at(net, place, "reach", PLACES[to], "80"), stdout=subprocess.PIPE, text=True) for place, to in WAYS]
+    tries = [subprocess.Popen(at(net, place, "reach", PLACES[to], "80", "6"), stdout=subprocess.PIPE, text=True) for place, to in WAYS]
     real = ["passes" if "saw" in process.communicate(timeout=60)[0] else "stopped" for process in tries]
     asked = play([ask(place, PLACES[to]) for place, to in WAYS]).succeeded().tasks
     told = {way: task.result["path"] for way, task in zip(WAYS, asked)}

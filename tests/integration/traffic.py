@@ -1,7 +1,7 @@
 """What outside machines and guests say to each other in tests; run by the distribution's Python inside a network namespace.
 
     traffic.py serve NAME PORT…      answers a TCP connection with "NAME saw ADDRESS"; prints "ready" first
-    traffic.py reach ADDRESS PORT    prints what the server said, "refused" or "silent"
+    traffic.py reach ADDRESS PORT [SECONDS]  prints what the server said, "refused" or, after that time (2), "silent"
     traffic.py resolve ADDRESS       prints "answered" if there is a server of DNS, or "silent"
     traffic.py echo ADDRESS          answers datagrams until its standard input ends; prints "ready" first
     traffic.py listen INTERFACE      prints at its end who sent frames there, "MAC ip ADDRESS" and "MAC arp ADDRESS"; prints "ready" first
@@ -18,7 +18,7 @@ import time
 
 PORT = 9007
 PAUSE = 0.02
-PATIENCE = 1.0
+PATIENCE = 5.0
 
 
 def family(address: str) -> socket.AddressFamily:
@@ -40,9 +40,9 @@ def answer(name: str, listener: socket.socket) -> None:
         connection.close()
 
 
-def reach(address: str, port: str) -> None:
+def reach(address: str, port: str, seconds: str = "2") -> None:
     try:
-        with socket.create_connection((address, int(port)), timeout=2) as connection:
+        with socket.create_connection((address, int(port)), timeout=float(seconds)) as connection:
             print(connection.recv(200).decode(errors="replace").partition("\r")[0])
     except TimeoutError:
         print("silent")
@@ -52,7 +52,7 @@ def reach(address: str, port: str) -> None:
 
 def resolve(address: str) -> None:
     with socket.socket(family(address), socket.SOCK_DGRAM) as client:
-        client.settimeout(2)
+        client.settimeout(15)  # nobody expects silence here
         client.connect((address, 53))
         client.send(b"\0\1\1\0\0\1\0\0\0\0\0\0\tlocalhost\0\0\1\0\1")  # RFC 1035, section 4.1
         try:

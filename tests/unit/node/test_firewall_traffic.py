@@ -34,7 +34,7 @@ while True:
 """
 CLIENT = """
 import socket, sys
-s = socket.create_connection(("{address}", {port}), timeout=2); print(s.recv(100).decode())
+s = socket.create_connection(("{address}", {port}), timeout={seconds}); print(s.recv(100).decode())
 """
 
 
@@ -94,9 +94,9 @@ class Net(Root):
             assert server.stdout
             assert server.stdout.readline() == "ready\n"
 
-    def reach(self, place: str, address: str, port: int) -> str:
-        """Return what the server said, or "refused" or "silent"."""
-        command = ["ip", "netns", "exec", f"{self.prefix}-{place}", "python3", "-c", CLIENT.format(address=address, port=port)]
+    def reach(self, place: str, address: str, port: int, seconds: int = 15) -> str:
+        """Return what the server said, "refused" or, after that time, "silent"."""
+        command = ["ip", "netns", "exec", f"{self.prefix}-{place}", "python3", "-c", CLIENT.format(address=address, port=port, seconds=seconds)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return done.stdout.strip()
@@ -219,7 +219,7 @@ def test_tables_of_others_are_not_touched_and_a_dropping_one_is_told(net: Net) -
 @pytest.mark.row("S28")
 def test_guests_pass_where_docker_made_iptables_drop_what_it_does_not_know(net: Net) -> None:
     net.at_place("host", "iptables", "-P", "FORWARD", "DROP")
-    assert net.reach("g1", "10.9.0.2", 80) == "silent"
+    assert net.reach("g1", "10.9.0.2", 80, seconds=2) == "silent"
     wanted = {"name": "vms", "forwards": [WEB]}
     execute(firewall.plan(net, wanted))
     assert not firewall.plan(net, wanted).changed
@@ -277,7 +277,7 @@ def test_a_forward_into_a_network_of_libvirts_nftables_back_end_is_refused_with_
 def test_a_forward_that_goes_away_ends_its_connections(net: Net) -> None:
     script = (
         "import socket, sys; s = socket.create_connection(('10.9.0.1', 8089), 3); s.send(b'a'); print(s.recv(9).decode(), flush=True);"
-        "sys.stdin.readline(); s.settimeout(5); s.send(b'b'); print(s.recv(9).decode(), flush=True)"
+        "sys.stdin.readline(); s.settimeout(15); s.send(b'b'); print(s.recv(9).decode(), flush=True)"
     )
     mirror = "import socket; s = socket.create_server(('', 89)); print('ready', flush=True); c = s.accept()[0]\nwhile True: c.send(c.recv(9))"
     execute(firewall.plan(net, {"name": "vms", "forwards": [{"name": "echo", "port": "8089", "to_address": "192.168.60.10", "to_port": "89"}]}))
