@@ -96,7 +96,7 @@ def learned(liar: GuestOS) -> None:
     """Return once libvirt has learned the guest's address from what it sent, and made its rules of it; till then any address may be sent from."""
     tables = "nft list table bridge nat"
     there = f"{tables} | grep -q 'ip saddr {OWN} .*return' && ! {tables} | grep -q libvirt-J"  # J: what is being made
-    liar.libvirtd.run("timeout", "30", "sh", "-c", f"until {there}; do sleep 0.2; done")
+    liar.libvirtd.run("timeout", "120", "sh", "-c", f"until {there}; do sleep 0.2; done")
 
 
 def seen(liar: GuestOS) -> set[str]:

@@ -56,7 +56,7 @@ def commands(libvirtd: Libvirtd, unit: str, kind: str) -> str:
 
 
 def firewall_cmd(libvirtd: Libvirtd, *words: str) -> str:
-    return libvirtd.run("timeout", "60", "firewall-cmd", *words).stdout.strip()
+    return libvirtd.run("timeout", "120", "firewall-cmd", *words).stdout.strip()
 
 
 @pytest.mark.row("S28")
@@ -79,7 +79,7 @@ def test_forwards_and_policies_hold_while_firewalld_starts_reloads_and_stops(lib
         assert not run.only.changed, (what, run.only.result)
 
     play(rules).succeeded()
-    libvirtd.run("timeout", "60", "sh", "-ec", START)
+    libvirtd.run("timeout", "120", "sh", "-ec", START)
     answering(libvirtd)
     plug(libvirtd)
     unchanged("started")

@@ -92,7 +92,7 @@ def net(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
         f"dropbearkey -t ed25519 -f {keys}/host >/dev/null; chown -R 0:0 {keys}; chmod -R go-rwx {keys}",
         f"dropbear -s -r {keys}/host -p 22 -P {keys}/pid",
     ]
-    libvirtd.run("timeout", "30", "sh", "-ec", "\n".join(script))
+    libvirtd.run("timeout", "120", "sh", "-ec", "\n".join(script))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     serving = [(place, "80") for place in PLACES] + [("host", "9000")]
     running = [subprocess.Popen(at(libvirtd, place, "serve", place, port), **pipes) for place, port in serving]
@@ -110,7 +110,7 @@ def plug(libvirtd: Libvirtd) -> None:
     lines = [f"ip link set vg{number} master h{number}" for number in range(1, 6)]
     lines += ["until [ $(bridge link | grep -c 'state forwarding') -ge 5 ]; do sleep 0.1; done"]
     lines += ['until [ -z "$(ip -6 addr show dev h1 tentative)" ]; do sleep 0.1; done']
-    libvirtd.run("timeout", "30", "sh", "-ec", "\n".join(lines))
+    libvirtd.run("timeout", "120", "sh", "-ec", "\n".join(lines))
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ TOKEN = "{{ deny.confirm.token }}"
 RELOAD = "nft -f /etc/anfitrion.d/firewall.nft; nft -s list table inet anfitrion > /run/anfitrion-firewall.listed"
 RESET = [
     {"name": "reset", "ansible.builtin.meta": "reset_connection"},
-    {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 20}},
+    {"name": "wait", "ansible.builtin.wait_for_connection": {"timeout": 120}},
 ]
 
 
@@ -270,7 +270,7 @@ def test_a_host_that_cannot_be_reached_any_more_comes_back_as_it_was(
             "vars": {"network_host_firewall": {"allow": [SSH], "rollback_after": 300}}}  # fmt: skip
     assert [any(one.changed for one in from_outside([role]).succeeded().tasks) for _turn in range(2)] == [True, False]
     kept, confirmed = listed(net), Path(net.directory.parent / "upper/anfitrion.d/firewall.nft").read_text()
-    worse = task("host_firewall", allow=[{"name": "ssh", "state": "absent"}], rollback_after=5, cut_allowed=True)
+    worse = task("host_firewall", allow=[{"name": "ssh", "state": "absent"}], rollback_after=20, cut_allowed=True)
     assert from_outside([worse]).succeeded().only.changed  # and nobody waits for the time to be over
     assert Path(net.directory.parent / "upper/anfitrion.d/firewall.nft").read_text() == confirmed
     comes_back(net, lambda: ssh().startswith("SSH"))

@@ -60,7 +60,7 @@ def guests_in_namespaces(libvirtd: Any, bridge: str, addresses: list[str]) -> It
         )
         libvirtd.run("sh", "-ec", script)
     wait = "until ip -d link show master $0 | grep -q 'state forwarding'; do sleep 0.2; done"
-    libvirtd.run("timeout", "20", "sh", "-c", wait, bridge)
+    libvirtd.run("timeout", "120", "sh", "-c", wait, bridge)
     try:
         yield [lambda *words, name=name: libvirtd.command("ip", "netns", "exec", name, *words) for name in names]
     finally:

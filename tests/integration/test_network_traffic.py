@@ -111,7 +111,7 @@ def plug(libvirtd: Libvirtd) -> None:
     for number in range(1, 5):
         libvirtd.run("sh", "-ec", f"ip link set vg{number} master m{number}; ip link set m{number} type bridge stp_state 0")
     wait = "until [ $(bridge link | grep -c 'state forwarding') -ge 4 ]; do sleep 0.2; done"
-    libvirtd.run("timeout", "20", "sh", "-c", wait)
+    libvirtd.run("timeout", "120", "sh", "-c", wait)
 
 
 def at(libvirtd: Libvirtd, place: str, *words: str) -> list[str]:
@@ -134,7 +134,7 @@ def wrong(libvirtd: Libvirtd) -> dict[Any, Any]:
 
 
 def answering(libvirtd: Libvirtd) -> None:
-    libvirtd.run("timeout", "60", "sh", "-c", "until virsh -q net-list >/dev/null 2>&1; do sleep 0.3; done; sleep 1")
+    libvirtd.run("timeout", "120", "sh", "-c", "until virsh -q net-list >/dev/null 2>&1; do sleep 0.3; done; sleep 1")
 
 
 @pytest.mark.row("S28")

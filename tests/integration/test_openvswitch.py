@@ -40,7 +40,7 @@ def switch(libvirtd: Libvirtd) -> Iterator[str]:
     libvirtd.run("ovsdb-tool", "create", f"{PLACE}/conf.db", SCHEMA)
     daemons = [subprocess.Popen(libvirtd.command(*OWN_TMP, f"exec ovsdb-server {PLACE}/conf.db --remote=punix:{PLACE}/db.sock {QUIET}"))]
     try:
-        libvirtd.run("timeout", "20", "sh", "-c", f"until [ -S {PLACE}/db.sock ]; do sleep 0.1; done")
+        libvirtd.run("timeout", "120", "sh", "-c", f"until [ -S {PLACE}/db.sock ]; do sleep 0.1; done")
         daemons.append(subprocess.Popen(libvirtd.command(*OWN_TMP, f"exec ovs-vswitchd unix:{PLACE}/db.sock {QUIET}")))
         libvirtd.run("sh", "-ec", MADE)
         yield SWITCH

@@ -56,7 +56,7 @@ def net(libvirtd: Libvirtd) -> Iterator[Libvirtd]:
     script += [f"ip -n out addr add {FAR}/32 dev lo", "until [ $(bridge link | grep -c 'state forwarding') -ge 6 ]; do sleep 0.1; done"]
     # Until the kernel has seen that no other has the bridge's address (1-2 s from its first carrier), nobody is answered there.
     script += ['until [ -z "$(ip -6 addr show dev p5 tentative)" ]; do sleep 0.1; done']
-    libvirtd.run("timeout", "30", "sh", "-ec", "\n".join(script))
+    libvirtd.run("timeout", "120", "sh", "-ec", "\n".join(script))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = [subprocess.Popen(at(libvirtd, place, "serve", place, "80"), **pipes) for place in PLACES]
     try:

@@ -168,7 +168,7 @@ def store(libvirtd: Any, tmp_path: Path) -> Iterator[None]:
         ["--mode", "account", "--op", "new", "--user", "host1", "--password", "a very long secret"],
         ["--mode", "account", "--op", "bind", "--tid", "1", "--user", "host1"],
     ]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while libvirtd.run("tgtadm", "--lld", "iscsi", *steps[0], check=False).returncode:
         assert time.monotonic() < deadline, "tgtd does not answer"
         time.sleep(0.2)

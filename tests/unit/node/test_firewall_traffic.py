@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,21 +277,18 @@ def test_a_forward_into_a_network_of_libvirts_nftables_back_end_is_refused_with_
 @pytest.mark.row("S29")
 def test_a_forward_that_goes_away_ends_its_connections(net: Net) -> None:
     script = (
-        "import socket, sys; s = socket.create_connection(('10.9.0.1', 8089), 3); s.send(b'a'); print(s.recv(9).decode(), flush=True);"
+        "import socket, sys; s = socket.create_connection(('10.9.0.1', 8089), 15); s.send(b'a'); print(s.recv(9).decode(), flush=True);"
         "sys.stdin.readline(); s.settimeout(15); s.send(b'b'); print(s.recv(9).decode(), flush=True)"
     )
     mirror = "import socket; s = socket.create_server(('', 89)); print('ready', flush=True); c = s.accept()[0]\nwhile True: c.send(c.recv(9))"
     execute(firewall.plan(net, {"name": "vms", "forwards": [{"name": "echo", "port": "8089", "to_address": "192.168.60.10", "to_port": "89"}]}))
-    server, client = (
-        subprocess.Popen(
-            ["ip", "netns", "exec", f"{net.prefix}-{place}", "python3", "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )
-        for place, text in (("g1", mirror), ("out", f"import time; time.sleep(1)\n{script}"))
-    )  # fmt: skip
-    net.servers += [server, client]
-    assert client.stdout
-    assert client.stdout.readline() == "a\n"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    for place, text, says in (("g1", mirror, "ready\n"), ("out", script, "a\n")):
+        process = subprocess.Popen(["ip", "netns", "exec", f"{net.prefix}-{place}", "python3", "-c", text], **pipes)
+        net.servers.append(process)
+        assert process.stdout
+        assert process.stdout.readline() == says
+    client = net.servers[-1]
     execute(firewall.plan(net, {"name": "vms", "forwards": [{"name": "echo", "state": "absent"}]}))
     said, errors = client.communicate("go\n", timeout=20)
     assert said == ""
