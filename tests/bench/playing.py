@@ -61,13 +61,17 @@ def played(
     (work / "book.yml").write_text(yaml.safe_dump([{"hosts": "target", "gather_facts": False, "tasks": [told]}]))
     host = {"ansible_connection": "local", "ansible_python_interpreter": PYTHON}
     (work / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"target": host}}}))
-    environment = {
+    command = [str(ansible / "ansible-playbook"), "-i", "hosts.yml", "book.yml", *(["--check"] if check else [])]
+    return timed(directory, *command, cwd=work, env={**environment(work, collections), **(variables or {})})
+
+
+def environment(work: Path, collections: Path) -> dict[str, str]:
+    """Return what a playbook in WORK runs with: nothing of the person who measures."""
+    return {
         **os.environ, "ANSIBLE_LIBRARY": str(ROOT / "tests/bench/library"), "TMPDIR": str(work), "HOME": str(work),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(collections),
-        "ANSIBLE_HOME": str(work / "home"), "ANSIBLE_REMOTE_TMP": str(work / "remote"), "ANSIBLE_NOCOLOR": "1", **(variables or {}),
+        "ANSIBLE_HOME": str(work / "home"), "ANSIBLE_REMOTE_TMP": str(work / "remote"), "ANSIBLE_NOCOLOR": "1",
     }  # fmt: skip
-    command = [str(ansible / "ansible-playbook"), "-i", "hosts.yml", "book.yml", *(["--check"] if check else [])]
-    return timed(directory, *command, cwd=work, env=environment)
 
 
 def is_changed(run: Timed) -> bool:

@@ -11,12 +11,12 @@ import yaml
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide"
 
 
-def tasks_of(page: str, heading: str = "") -> list[dict[str, Any]]:
-    """Return our tasks of every YAML block of a page, or of what is below a heading of its second level."""
+def tasks_of(page: str, heading: str = "", whose: str = "anfitrion.") -> list[dict[str, Any]]:
+    """Return the tasks of a collection in every YAML block of a page, or in what is below a heading of its second level."""
     text = (GUIDE / page).read_text(encoding="utf-8")
     sections = [one for one in re.split(r"^## ", text, flags=re.MULTILINE) if not heading or one.startswith(f"{heading}\n")]
     blocks = [block for one in sections for block in re.findall(r"```yaml\n(.*?)```", one, re.DOTALL)]
-    return [task for block in blocks for task in yaml.safe_load(block) if any(name.startswith("anfitrion.") for name in task)]
+    return [task for block in blocks for task in yaml.safe_load(block) if any(name.startswith(whose) for name in task)]
 
 
 def moved(value: Any, places: dict[str, str]) -> Any:
