@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Union
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
@@ -16,6 +17,30 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Codec
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 
 NEXT_BOOT = "next_boot"  # the default of Field.live: a running guest takes it at its next start
+
+
+class Rows(tuple["Row", ...]):
+    """The options of one level, in their order. A disk has a hundred and a task names five: what is asked for is found, not looked for."""
+
+    @cached_property
+    def named(self) -> dict[str, Row]:
+        """Each row by its name."""
+        return {row.name: row for row in self}
+
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """Which rows may find something in an element that holds a name, as _xml.names() tells names."""
+        found: dict[str, list[int]] = {}
+        for place, row in enumerate(self):
+            for path in (row.path, row.fallback if isinstance(row, Field) else None):
+                if path is not None:
+                    found.setdefault(_xml.beginning(path), []).append(place)
+        return found
+
+
+def rows_of(rows: tuple[Row, ...]) -> Rows:
+    """Return the rows as those of a table are kept."""
+    return rows if isinstance(rows, Rows) else Rows(rows)
 
 
 @dataclass(frozen=True)
@@ -68,6 +93,9 @@ class Section:
     live: str = NEXT_BOOT
     fills: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", rows_of(self.rows))
+
 
 @dataclass(frozen=True)
 class Items:
@@ -98,6 +126,9 @@ class Items:
     fills: tuple[tuple[str, str], ...] = ()
     expanded: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", rows_of(self.rows))
+
 
 Row = Union[Field, Section, Items]
 
@@ -110,6 +141,9 @@ class Table:
     root: str
     doc: str
     rows: tuple[Row, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", rows_of(self.rows))
 
 
 @dataclass(frozen=True)
@@ -130,7 +164,7 @@ class Difference:
 def normal(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the wanted values in normal form. Raises KvmError that names the option and what it takes."""
     result: dict[str, Any] = {}
-    by_name = {row.name: row for row in rows}
+    by_name = rows_of(rows).named
     for name, value in wanted.items():
         row = by_name.get(name)
         if row is None or value is None:
@@ -190,11 +224,9 @@ def with_places(row: Items, items: list[dict[str, Any]]) -> list[dict[str, Any]]
 def read(rows: tuple[Row, ...], element: Any) -> dict[str, Any]:
     """Return every value that an element holds, in normal form; what it does not hold is left out."""
     found: dict[str, Any] = {}
-    held = _xml.names(element)
-    for row in rows:
-        # Of the hundred options of a disk it has five: most rows are told by this alone.
-        if row.path is None or (_xml.beginning(row.path) not in held and not (isinstance(row, Field) and row.fallback)):
-            continue
+    places = rows_of(rows).places
+    for place in sorted({place for name in _xml.names(element) for place in places.get(name, ())}):
+        row = rows[place]
         value: Any = None
         if isinstance(row, Field):
             value = _read_field(row, element)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Document
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
+from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section, rows_of
 
 PASSWORD = re.compile(r"""\bpasswd\s*=\s*(["'])(.+?)\1""")  # graphics of domain XML
 
@@ -21,9 +21,9 @@ def argument_spec(rows: tuple[Row, ...], removable: bool = False, entries: list[
     makes of them what the whole one does: Ansible walks all options of a spec for every dict that it checks.
     """
     spec: dict[str, Any] = {}
+    names = set().union(*entries) if entries is not None else {row.name for row in rows}
     for row in rows:
-        mentioned = entries is None or any(row.name in entry for entry in entries)
-        if not mentioned and not (isinstance(row, Field) and (row.required or row.default is not None)):
+        if row.name not in names and not (isinstance(row, Field) and (row.required or row.default is not None)):
             continue
         values = None if entries is None else [entry[row.name] for entry in entries if entry.get(row.name) is not None]
         if isinstance(row, Field):
@@ -66,9 +66,10 @@ def no_secret(name: str) -> dict[str, Any]:
 
 def secrets(rows: tuple[Row, ...], wanted: Any) -> Iterator[str]:
     """Yield every secret of the stated options, also those that a document of the user's holds."""
-    for row in rows if isinstance(wanted, dict) else ():
-        value = wanted.get(row.name)
-        if value is None:
+    named = rows_of(rows).named
+    for name, value in wanted.items() if isinstance(wanted, dict) else ():
+        row = named.get(name)
+        if row is None or value is None:
             continue
         if not isinstance(row, Field):
             for one in value if isinstance(value, list) else [value]:
@@ -84,9 +85,10 @@ def check_shape(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "")
 
     A string is left to Ansible, which makes a dict of C(a=1) and of JSON.
     """
-    for row in rows:
-        value = wanted.get(row.name)
-        if value is None or isinstance(row, Field) or isinstance(value, str):
+    named = rows_of(rows).named
+    for name, value in wanted.items():
+        row = named.get(name)
+        if row is None or isinstance(row, Field) or value is None or isinstance(value, str):
             continue
         inner = value if isinstance(row, Items) and isinstance(value, list) else [value]
         for index, one in enumerate(inner):

@@ -7,6 +7,7 @@ What few tasks need is imported where they need it: loading it takes as long as 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
@@ -249,10 +250,14 @@ def _of_the_user(wanted: dict[str, Any], stated: dict[str, Any]) -> dict[str, An
     return done
 
 
-def _spoken_of(wanted: dict[str, Any], purge: tuple[str, ...]) -> tuple[_fields.Row, ...]:
+def _spoken_of(wanted: dict[str, Any], purge: tuple[str, ...]) -> _fields.Rows:
     """Return the rows of a definition that the options, and what follows from them, are held against."""
-    more = (*FOLLOWING, "disks") if "cloud_init" in wanted else FOLLOWING
-    return tuple(row for row in TABLE.rows if row.name in wanted or row.name in purge or row.name in more)
+    return _rows_named(frozenset((*wanted, *purge, *FOLLOWING, *(["disks"] if "cloud_init" in wanted else []))))
+
+
+@cache
+def _rows_named(names: frozenset[str]) -> _fields.Rows:
+    return _fields.Rows(row for row in TABLE.rows if row.name in names)
 
 
 def _added(made: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
@@ -280,14 +285,17 @@ def _target(
 
     What is to be told of it is added to the warnings.
     """
-    target, purge = _xml.copy(base) if base is not None else blank(wanted["name"]), tuple(session.params["purge"])
+    purge = tuple(session.params["purge"])
+    differences = list(_fields.differences(TABLE.rows, wanted, found, purge)) if "xml" not in wanted else []
+    if current is not None and not (differences or "unset" in wanted or "xml" in wanted):
+        return current, None, []  # it is what there is, and a task of two hundred guests spares the work
+    target = _xml.copy(base) if base is not None else blank(wanted["name"])
     if "xml" in wanted:
         return _target_of_xml(session, wanted, current, target, purge, warnings)
-    differences = list(_fields.differences(TABLE.rows, wanted, found, purge))
     for option in wanted.get("unset", []):
         gone = _fields.unset(TABLE.rows, target, option)
         differences += [gone] if gone else []
-    if differences or current is None:  # else it is what there is, and a task of two hundred guests spares the work
+    if differences or current is None:
         _fields.write(TABLE.rows, target, wanted, purge)
     if base is None:
         finish(target, wanted)
