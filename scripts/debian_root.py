@@ -22,7 +22,7 @@ from lab_image import CODENAMES, EXCLUDED_PATHS, HOST_PACKAGES, HOST_PACKAGES_OF
 # What the tests need besides a host: storage of more kinds, a target for iSCSI, and what a controller's Python is linked with.
 MORE_PACKAGES = (
     "python3", "procps", "iproute2", "e2fsprogs", "parted", "scrub", "tgt", "libvirt-daemon-driver-storage-iscsi-direct", "netbase",
-    "libssl3t64", "libffi8", "libsqlite3-0", "libreadline8t64", "libncursesw6", "libbz2-1.0", "liblzma5",
+    "openvswitch-switch", "libssl3t64", "libffi8", "libsqlite3-0", "libreadline8t64", "libncursesw6", "libbz2-1.0", "liblzma5",
 )  # fmt: skip
 
 
