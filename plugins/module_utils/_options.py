@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Document
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section, rows_of
 
 PASSWORD = re.compile(r"""\bpasswd\s*=\s*(["'])(.+?)\1""")  # graphics of domain XML
 
 
-def argument_spec(rows: tuple[Row, ...], removable: bool = False, entries: list[Any] | None = None) -> dict[str, Any]:
+def argument_spec(rows: tuple[_fields.Row, ...], removable: bool = False, entries: list[Any] | None = None) -> dict[str, Any]:
     """Return Ansible's argument spec for the rows; C(removable) adds the state of an item.
 
     With C(entries) it has only the options that these mention, and those that Ansible fills in or asks for. It takes and
@@ -23,12 +23,12 @@ def argument_spec(rows: tuple[Row, ...], removable: bool = False, entries: list[
     spec: dict[str, Any] = {}
     names = set().union(*entries) if entries is not None else {row.name for row in rows}
     for row in rows:
-        if row.name not in names and not (isinstance(row, Field) and (row.required or row.default is not None)):
+        if row.name not in names and not (isinstance(row, _fields.Field) and (row.required or row.default is not None)):
             continue
         values = None if entries is None else [entry[row.name] for entry in entries if entry.get(row.name) is not None]
-        if isinstance(row, Field):
+        if isinstance(row, _fields.Field):
             spec[row.name] = _option(row)
-        elif isinstance(row, Section):
+        elif isinstance(row, _fields.Section):
             spec[row.name] = {"type": "dict", "options": argument_spec(row.rows, row.removable, _dicts(values))}
         else:
             items = None if values is None else [one for value in values for one in (value if isinstance(value, list) else [value])]
@@ -43,7 +43,7 @@ def _dicts(values: list[Any] | None) -> list[Any] | None:
     return values if values is not None and all(isinstance(value, dict) for value in values) else None
 
 
-def _option(row: Field) -> dict[str, Any]:
+def _option(row: _fields.Field) -> dict[str, Any]:
     """Return the argument spec of one value."""
     option: dict[str, Any] = {"type": "list", "elements": row.codec.type} if row.many else {"type": row.codec.type}
     if row.codec.choices:
@@ -64,14 +64,14 @@ def no_secret(name: str) -> dict[str, Any]:
     return {"no_log": False} if any(word in name for word in ("pass", "secret", "token", "key")) else {}
 
 
-def secrets(rows: tuple[Row, ...], wanted: Any) -> Iterator[str]:
+def secrets(rows: tuple[_fields.Row, ...], wanted: Any) -> Iterator[str]:
     """Yield every secret of the stated options, also those that a document of the user's holds."""
-    named = rows_of(rows).named
+    named = _fields.rows_of(rows).named
     for name, value in wanted.items() if isinstance(wanted, dict) else ():
         row = named.get(name)
         if row is None or value is None:
             continue
-        if not isinstance(row, Field):
+        if not isinstance(row, _fields.Field):
             for one in value if isinstance(value, list) else [value]:
                 yield from secrets(row.rows, one)
         elif row.secret:
@@ -80,17 +80,17 @@ def secrets(rows: tuple[Row, ...], wanted: Any) -> Iterator[str]:
             yield from (found[1] for found in PASSWORD.findall(value))
 
 
-def check_shape(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "") -> None:
+def check_shape(rows: tuple[_fields.Row, ...], wanted: dict[str, Any], prefix: str = "") -> None:
     """Raise KvmError for a plain value where options are, which ansible-core takes for a fault of its own.
 
     A string is left to Ansible, which makes a dict of C(a=1) and of JSON.
     """
-    named = rows_of(rows).named
+    named = _fields.rows_of(rows).named
     for name, value in wanted.items():
         row = named.get(name)
-        if row is None or isinstance(row, Field) or value is None or isinstance(value, str):
+        if row is None or isinstance(row, _fields.Field) or value is None or isinstance(value, str):
             continue
-        inner = value if isinstance(row, Items) and isinstance(value, list) else [value]
+        inner = value if isinstance(row, _fields.Items) and isinstance(value, list) else [value]
         for index, one in enumerate(inner):
             where = f"{prefix}{row.name}[{index}]" if inner is value else f"{prefix}{row.name}"
             if isinstance(one, dict):

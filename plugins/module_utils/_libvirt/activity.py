@@ -9,7 +9,6 @@ from typing import Any, Callable
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import fragment
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import (
@@ -25,7 +24,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects imp
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 
-RESTART = Field(
+RESTART = _fields.Field(
     "restart", None, c.YES_NO,
     "Whether to stop and start an active object for options that it takes only when it starts. Refused while running"
     " guests use it.", default=False,
@@ -46,7 +45,7 @@ class Situation:
     before: Any | None
     after: Any
     running: Any | None
-    differences: tuple[Difference, ...]
+    differences: tuple[_fields.Difference, ...]
 
     @property
     def to_define(self) -> bool:
@@ -83,7 +82,7 @@ class Rules:
     tidy: Callable[[Any], None]
     preflight: Callable[[Libvirt, Situation], Host]
     users: Callable[[Libvirt, str, Any], list[str]]
-    live: Callable[[Libvirt, Situation, list[Difference]], tuple[set[str], list[Step]]]
+    live: Callable[[Libvirt, Situation, list[_fields.Difference]], tuple[set[str], list[Step]]]
     restart: Callable[[Libvirt, Situation, Any], list[Step]] | None = None
     read_back: Callable[[Any], Any] | None = None
     carry: Callable[[Any, Any], None] | None = None
@@ -157,7 +156,7 @@ def _observe(session: Libvirt, rules: Rules, wanted: dict[str, Any], handle: Any
     return Situation(wanted["name"], wanted, handle, before, after, running, differences)
 
 
-def _of_xml(rules: Rules, wanted: dict[str, Any], base: Any | None, named: Any) -> tuple[Any, tuple[Difference, ...]]:
+def _of_xml(rules: Rules, wanted: dict[str, Any], base: Any | None, named: Any) -> tuple[Any, tuple[_fields.Difference, ...]]:
     """Return the definition that XML of the user's makes, other options written over it, and how it differs from C(base)."""
     if rules.read_back is None:
         raise KvmError("xml: cannot be given for this object")
@@ -177,7 +176,7 @@ def _of_xml(rules: Rules, wanted: dict[str, Any], base: Any | None, named: Any) 
     if _xml.canonical(after) == _xml.canonical(before):
         return target, ()
     told_of = tuple(fragment.both_ways(rows, _fields.read(rows, before), _fields.read(rows, after)))
-    return target, told_of or (Difference("xml", "as defined", "as given", Field("xml", None, c.XML, "")),)
+    return target, told_of or (_fields.Difference("xml", "as defined", "as given", _fields.Field("xml", None, c.XML, "")),)
 
 
 def _check_uuid(wanted: dict[str, Any], found: dict[str, Any]) -> None:
@@ -185,14 +184,14 @@ def _check_uuid(wanted: dict[str, Any], found: dict[str, Any]) -> None:
         raise KvmError(f"uuid: it exists with {found['uuid']}, asked {wanted['uuid']}; remove it first, or leave uuid out")
 
 
-def _lagging(rules: Rules, now: Situation) -> list[Difference]:
+def _lagging(rules: Rules, now: Situation) -> list[_fields.Difference]:
     """Return how what runs, and goes on running, differs from what is wanted."""
     if now.running is None or now.wanted.get("state") == "inactive":
         return []
     return list(_fields.differences(rules.family.table.rows, now.wanted, _fields.read(rules.family.table.rows, now.running)))
 
 
-def _changes(now: Situation, lagging: list[Difference], live: set[str], later: str) -> list[Change]:
+def _changes(now: Situation, lagging: list[_fields.Difference], live: set[str], later: str) -> list[Change]:
     """Return each differing option once, with the way that it takes; one that only waits for a start is no change."""
     ways = {one.option: "live" if one.option in live else later for one in lagging}
     changes = [Change(one.option, one.before, one.after, ways.get(one.option, "define")) for one in now.differences]

@@ -10,9 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import archive, backup_write, content, drill
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.archive import Backup
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt
@@ -24,8 +23,8 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Ki
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.backup import TABLE, check
 
 DAY_S = 24 * 3600
-PATH = Field("path", None, c.PATH, "Directory of the host that holds the backups.", required=True)
-VERIFY = Field("verify", None, c.YES_NO, "Whether every image is held against its digest.", default=False)
+PATH = _fields.Field("path", None, c.PATH, "Directory of the host that holds the backups.", required=True)
+VERIFY = _fields.Field("verify", None, c.YES_NO, "Whether every image is held against its digest.", default=False)
 
 
 def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:

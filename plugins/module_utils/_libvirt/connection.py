@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import TEXT
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 
 try:
     import libvirt
@@ -28,7 +28,7 @@ BUSY_S = 60
 BUSY = ("has asynchronous jobs running", "is still being allocated", "is still in use")
 OPEN_DEADLINE_S = 30  # the first open after a boot starts the daemon; virConnectOpen itself has no limit
 
-URI = Field(
+URI = _fields.Field(
     "uri", None, TEXT, "The libvirt daemon to work with, a connection URI as libvirt writes them.",
     default="qemu:///system",
 )  # fmt: skip

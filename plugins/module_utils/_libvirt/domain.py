@@ -11,72 +11,43 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _run, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, Items
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import overcommit, references
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import life, objects, overcommit, references
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import (
-    LIFE_OPTIONS,
-    absent,
-    is_transient,
-    life_steps,
-    restart_steps,
-    state_of,
-)
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import (
-    Family,
-    autostart_plan,
-    define_step,
-    persistent_xml,
-    running_xml,
-)
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overcommit import OVERCOMMIT
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
-from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.devices import DISK_SOURCES
-from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain import (
-    TABLE,
-    blank,
-    born,
-    complete,
-    finish,
-)
-from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.domain_checks import (
-    RESULT_CHECKED,
-    check,
-    check_document,
-    check_result,
-)
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables import devices, domain_checks
+from ansible_collections.anfitrion.kvm.plugins.module_utils._tables import domain as table
 
 if TYPE_CHECKING:
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
 
-PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, Items) and row.purge)
+TABLE = table.TABLE
+PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, _fields.Items) and row.purge)
 
 FOLLOWING = ("uuid", "template", "vcpus", "memory", "serials", "consoles", "channels", "balloon")  # what complete() looks at
 STANDING_STILL = ("stopped", "saved")
-CHECKED = tuple(row for row in TABLE.rows if row.name in RESULT_CHECKED)
-EVERY = tuple(row.name for row in TABLE.rows if isinstance(row, Items))
+CHECKED = tuple(row for row in TABLE.rows if row.name in domain_checks.RESULT_CHECKED)
+EVERY = tuple(row.name for row in TABLE.rows if isinstance(row, _fields.Items))
 
 OPTIONS = (
     URI,
-    Field("apply", None, c.Choice(words=("live_or_next_boot", "live_only", "next_boot", "restart_if_needed")),
-          "How a running guest takes a change. V(live_only) fails for one that it cannot take while it runs."
-          " V(restart_if_needed) shuts the guest down and starts it again when an option waits for that, also one of an"
-          " earlier task; O(stop_timeout) and O(force_stop) hold for it. Which options wait is in RV(pending_restart).",
-          default="live_or_next_boot"),
-    Field("allow_replug", None, c.YES_NO, "Whether a device of a running guest may be unplugged and plugged in again for an"
-          " option that it does not take in place, such as the model of an interface or the image of a disk.", default=False),
-    Field("unplug_timeout", None, c.Integer(low=1), "Seconds that a running guest gets to give a device back.", default=60),
-    Field("purge", None, c.Choice(words=PURGEABLE),
-          "Kinds of device of which those that a guest's options do not mention are taken away.", many=True,
-          default=[]),
-    *LIFE_OPTIONS,
-    OVERCOMMIT,
+    _fields.Field("apply", None, c.Choice(words=("live_or_next_boot", "live_only", "next_boot", "restart_if_needed")),
+                  "How a running guest takes a change. V(live_only) fails for one that it cannot take while it runs."
+                  " V(restart_if_needed) shuts the guest down and starts it again when an option waits for that, also one of an"
+                  " earlier task; O(stop_timeout) and O(force_stop) hold for it. Which options wait is in RV(pending_restart).",
+                  default="live_or_next_boot"),
+    _fields.Field("allow_replug", None, c.YES_NO, "Whether a device of a running guest may be unplugged and plugged in again for an"
+                  " option that it does not take in place, such as the model of an interface or the image of a disk.", default=False),
+    _fields.Field("unplug_timeout", None, c.Integer(low=1), "Seconds that a running guest gets to give a device back.", default=60),
+    _fields.Field("purge", None, c.Choice(words=PURGEABLE),
+                  "Kinds of device of which those that a guest's options do not mention are taken away.", many=True,
+                  default=[]),
+    *life.LIFE_OPTIONS,
+    overcommit.OVERCOMMIT,
 )  # fmt: skip
 
-FAMILY = Family(
+FAMILY = objects.Family(
     noun="domain", table=TABLE, listed=lambda session: session.domains(),
     define=lambda connection, text: connection.defineXML(text),
     inactive=lambda _session: libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE,
@@ -93,20 +64,20 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
     if wanted.get("remove_storage"):
         raise KvmError("remove_storage: only goes with state: absent")
     purge = tuple(session.params["purge"])
-    fleeting = is_transient(handle)
+    fleeting = life.is_transient(handle)
     if handle is None and wanted.get("transient") and wanted.get("state") == "stopped":
         return Plan(subject)  # it is gone
     _check_transient(wanted, handle, fleeting)
-    current = persistent_xml(session, FAMILY, handle) if handle is not None else None
+    current = objects.persistent_xml(session, FAMILY, handle) if handle is not None else None
     base = current if current is not None else _base(session, wanted)
     found = _fields.read(_spoken_of(wanted, purge), base) if base is not None else {}
     wanted, warnings = _resolved(session, wanted, found, current)
     wanted, seed_changes, seed = _with_seed(session, _with_macs(wanted, found), found)
     _check_found(wanted, found, handle)
-    made = born(wanted) if base is None else {}
+    made = table.born(wanted) if base is None else {}
     applied = _added(made, wanted)
-    stated, wanted = wanted, complete({**wanted, **made}, found, purge)
-    check(wanted)
+    stated, wanted = wanted, table.complete({**wanted, **made}, found, purge)
+    domain_checks.check(wanted)
     target, after, changes = _target(session, wanted, current, found, base, warnings)
     warnings += references.check(session, wanted, target, changes)
     warnings += overcommit.guard(session, wanted, handle, target)
@@ -115,29 +86,29 @@ def plan(session: Libvirt, wanted: dict[str, Any]) -> Plan:
         changes = [*changes, Change("transient", True, False, "define")]
     elif fleeting:
         changes = []  # it has no definition: only what runs counts
-    steps = [define_step(session, FAMILY, name, target, None if fleeting else current)] if changes and (keeps or handle) else []
-    more, autostart = autostart_plan(session, FAMILY, name, wanted.get("autostart"), handle)
+    steps = [objects.define_step(session, FAMILY, name, target, None if fleeting else current)] if changes and (keeps or handle) else []
+    more, autostart = objects.autostart_plan(session, FAMILY, name, wanted.get("autostart"), handle)
     guest = _guest(session, name, handle, target, (found.get("memory") or {}).get("size"))
     live_changes, live, pending = _live(session, guest, _of_the_user(wanted, stated), after, purge) if guest else ([], [], [])
     restart = bool(pending) and session.params["apply"] == "restart_if_needed" and wanted.get("state") not in STANDING_STILL
     if restart:
         live_changes += [_change(difference, "restart") for difference in pending]
-        again = restart_steps(session, FAMILY, name, handle, current)
+        again = life.restart_steps(session, FAMILY, name, handle, current)
         live += _transient().made_anew(session, name, handle, (current, target), again) if fleeting and not keeps else again
     elif pending and not keeps:
         raise KvmError(f"{pending[0].option}: a transient guest takes it only when it is made anew, which apply: restart_if_needed does")
     told_changes = _with_ways(changes, live_changes, guest is not None)
     _check_order(session, wanted, guest)
-    life_changes, life, more_warnings = life_steps(session, FAMILY, name, handle, wanted.get("state"))
+    state_changes, state_steps, more_warnings = life.life_steps(session, FAMILY, name, handle, wanted.get("state"))
     warnings += more_warnings
     if not keeps:
-        life_changes, life = _transient().life(session, wanted, handle, (current, target), (life_changes, life))
-    if life and guest is None and wanted.get("start_delay"):
+        state_changes, state_steps = _transient().life(session, wanted, handle, (current, target), (state_changes, state_steps))
+    if state_steps and guest is None and wanted.get("start_delay"):
         from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.waiting import pause_step
 
-        life.insert(0, pause_step(name, wanted["start_delay"]))
+        state_steps.insert(0, pause_step(name, wanted["start_delay"]))
     return Plan(
-        subject, (*seed_changes, *told_changes, *more, *life_changes), (*seed, *steps, *autostart, *live, *life),
+        subject, (*seed_changes, *told_changes, *more, *state_changes), (*seed, *steps, *autostart, *live, *state_steps),
         () if restart else tuple(dict.fromkeys(one.option for one in pending)), tuple(warnings),
         {"defaults_applied": sorted(_dotted(applied))} if applied else {},
         _afterwards(session, name, handle, wanted) if _to_wait(wanted, guest) else (),
@@ -181,7 +152,7 @@ def _resolved(
     there = {disk["target"]: disk for disk in found.get("disks") or []}
     moved = any(
         name in disk and disk[name] != there[disk["target"]].get(name)
-        for disk in wanted.get("disks") or [] if disk["target"] in there for name in DISK_SOURCES
+        for disk in wanted.get("disks") or [] if disk["target"] in there for name in devices.DISK_SOURCES
     )  # fmt: skip
     if current is None or not moved:
         return wanted, warnings
@@ -193,12 +164,12 @@ def _resolved(
 
 def _absence(session: Libvirt, wanted: dict[str, Any], subject: str, handle: Any | None) -> Plan:
     """Return what it takes to have no such guest, nor the storage that goes with it."""
-    changes, steps = absent(session, FAMILY, wanted["name"], handle)
+    changes, steps = life.absent(session, FAMILY, wanted["name"], handle)
     if handle is not None:
         from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.removal import storage_steps
         from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.seed import removal_steps
 
-        tree = persistent_xml(session, FAMILY, handle)
+        tree = objects.persistent_xml(session, FAMILY, handle)
         more, deletions = storage_steps(session, wanted["name"], tree, wanted.get("remove_storage", []))
         changes, steps = [*changes, *more], [*steps, *deletions, *removal_steps(session, tree)]
     return Plan(subject, tuple(changes), tuple(steps))
@@ -212,7 +183,7 @@ def _check_found(wanted: dict[str, Any], found: dict[str, Any], handle: Any | No
         return
     if wanted.get("state") in ("running", "paused", "saved") or wanted.get("autostart"):
         raise KvmError("state: it is a template, which is never started; clone it with clone_from, or say template: false")
-    if handle is not None and wanted.get("state") != "stopped" and state_of(handle) != "stopped":
+    if handle is not None and wanted.get("state") != "stopped" and life.state_of(handle) != "stopped":
         raise KvmError("template: the guest runs; say state: stopped")
 
 
@@ -232,8 +203,8 @@ def _check_order(session: Libvirt, wanted: dict[str, Any], guest: Guest | None) 
     """Raise KvmError when a guest that is to run before this one does not; in check mode it may be about to."""
     for other in wanted.get("start_after", []) if guest is None and wanted.get("state") in ("running", "paused") else ():
         handle = session.domains().get(other)
-        if not session.check and state_of(handle) != "running":
-            raise KvmError(f"start_after: domain {other!r} does not run, it is {state_of(handle)}; start it first, or name it in this task")
+        if not session.check and life.state_of(handle) != "running":
+            raise KvmError(f"start_after: domain {other!r} does not run, it is {life.state_of(handle)}; start it first, or name it in this task")
 
 
 def _to_wait(wanted: dict[str, Any], guest: Guest | None) -> bool:
@@ -289,7 +260,7 @@ def _target(
     differences = list(_fields.differences(TABLE.rows, wanted, found, purge)) if "xml" not in wanted else []
     if current is not None and not (differences or "unset" in wanted or "xml" in wanted):
         return current, None, []  # it is what there is, and a task of two hundred guests spares the work
-    target = _xml.copy(base) if base is not None else blank(wanted["name"])
+    target = _xml.copy(base) if base is not None else table.blank(wanted["name"])
     if "xml" in wanted:
         return _target_of_xml(session, wanted, current, target, purge, warnings)
     for option in wanted.get("unset", []):
@@ -298,16 +269,16 @@ def _target(
     if differences or current is None:
         _fields.write(TABLE.rows, target, wanted, purge)
     if base is None:
-        finish(target, wanted)
+        table.finish(target, wanted)
     if differences:
-        check_result(_fields.read(CHECKED, target))
-        check_document(target)
+        domain_checks.check_result(_fields.read(CHECKED, target))
+        domain_checks.check_document(target)
     how = "define" if current is None else "next_boot"
     changes = [_change(difference, how) for difference in differences]
     if current is None and base is not None:
         from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.clone import refuse_shared
 
-        refuse_shared(persistent_xml(session, FAMILY, session.domains()[wanted["clone_from"]]), target)
+        refuse_shared(objects.persistent_xml(session, FAMILY, session.domains()[wanted["clone_from"]]), target)
         changes.insert(0, Change("clone_from", None, wanted["clone_from"], "define"))
     return target, None, changes
 
@@ -340,9 +311,9 @@ def _target_of_xml(
         from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.overlaid import keep_in
 
         warnings += keep_in(session, target, current)
-    check_document(target)
+    domain_checks.check_document(target)
     if current is None and not whole:
-        finish(target, wanted)
+        table.finish(target, wanted)
     after = _xml.parse(oracle.read_back(session.params["uri"], _xml.text_of(target)))
     if current is not None and _xml.canonical(after) == _xml.canonical(_without_security(current, after)):
         return target, after, []
@@ -362,14 +333,14 @@ def _without_security(current: Any, after: Any) -> Any:
     return tree
 
 
-def _change(difference: Difference, how: str) -> Change:
+def _change(difference: _fields.Difference, how: str) -> Change:
     if getattr(difference.row, "secret", False):
         return Change(difference.option, "(secret)" if difference.before else None, "(secret)", how)
     return Change(difference.option, difference.before, difference.after, how)
 
 
 def _guest(session: Libvirt, name: str, handle: Any | None, target: Any, defined_memory: str | None) -> Guest | None:
-    running = running_xml(handle, libvirt.VIR_DOMAIN_XML_SECURE) if handle is not None else None
+    running = objects.running_xml(handle, libvirt.VIR_DOMAIN_XML_SECURE) if handle is not None else None
     if running is None:
         return None
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import Guest
@@ -393,13 +364,13 @@ def _with_networks_of_vfs(session: Libvirt, name: str, running: Any, target: Any
 
 def _live(
     session: Libvirt, guest: Guest, wanted: dict[str, Any], after: Any | None, purge: tuple[str, ...]
-) -> tuple[list[Change], list[Step], list[Difference]]:
+) -> tuple[list[Change], list[Step], list[_fields.Difference]]:
     """Return how the running guest takes what it has not, and what it takes only at its next start."""
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import ways
 
     changes: list[Change] = []
     steps: list[Step] = []
-    pending: list[Difference] = []
+    pending: list[_fields.Difference] = []
     params = session.params
     lagging = _lagging(guest, wanted, purge)
     for way in ways(guest, lagging, TABLE.rows, params["allow_replug"]) if params["apply"] != "next_boot" else ():
@@ -420,7 +391,7 @@ def _live(
     return changes, steps, pending
 
 
-def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> list[Difference]:
+def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> list[_fields.Difference]:
     """Return how what runs differs from what is wanted, without what only looks different once a guest runs."""
     from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live import settled
 
@@ -429,7 +400,7 @@ def _lagging(guest: Guest, wanted: dict[str, Any], purge: tuple[str, ...]) -> li
     return [one for one in differences if not _expanded(one) and not settled(guest, one)]
 
 
-def _expanded(difference: Difference) -> bool:
+def _expanded(difference: _fields.Difference) -> bool:
     """Tell whether the running definition does not tell what is wanted, of an option or of the list that it lies in."""
     rows = (difference.row, difference.item[0] if difference.item else None)
     return any(getattr(row, "expanded", None) for row in rows)
@@ -444,7 +415,7 @@ def _with_ways(persistent: list[Change], live: list[Change], running: bool) -> l
     return [*live, *kept]
 
 
-DOMAIN = Kind(
+DOMAIN = _run.Kind(
     table=TABLE, plural="domains", key=("name",), open=Libvirt, plan=plan,
-    options=OPTIONS, info_options=(URI,), imports=(LIBVIRT, LXML), at_once=4, after="start_after",
+    options=OPTIONS, info_options=(URI,), imports=(LIBVIRT, _run.LXML), at_once=4, after="start_after",
 )  # fmt: skip

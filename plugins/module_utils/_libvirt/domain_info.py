@@ -7,7 +7,6 @@ from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Row, Section
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import references
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.life import has_saved_state, is_transient, state_of
@@ -60,10 +59,10 @@ def as_task(tree: Any) -> dict[str, Any]:
     return {**options, "xml": rest} if rest else options
 
 
-def _conceal(rows: tuple[Row, ...], element: Any) -> None:
+def _conceal(rows: tuple[_fields.Row, ...], element: Any) -> None:
     """Take the secrets out of an element."""
     for row in rows:
-        if isinstance(row, Field):
+        if isinstance(row, _fields.Field):
             if row.secret and row.path and row.path != ".":
                 _xml.clear(element, row.path)
             elif row.secret and row.path:
@@ -73,32 +72,32 @@ def _conceal(rows: tuple[Row, ...], element: Any) -> None:
                 _conceal(row.rows, one)
 
 
-def _sayable(rows: tuple[Row, ...], options: dict[str, Any]) -> dict[str, Any]:
+def _sayable(rows: tuple[_fields.Row, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options without those that cannot be given: libvirt has them from somebody else, and they stay XML."""
     done: dict[str, Any] = {}
     for row in rows:
         value = options.get(row.name)
         if value is None:
             continue
-        if isinstance(row, Items):
+        if isinstance(row, _fields.Items):
             done[row.name] = [_sayable(row.rows, item) for item in _apart(row, value)]
-        elif isinstance(row, Section):
+        elif isinstance(row, _fields.Section):
             done[row.name] = _sayable(row.rows, value)
         elif _takes(row, value):
             done[row.name] = value
     return {name: value for name, value in done.items() if value != []}
 
 
-def _apart(row: Items, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _apart(row: _fields.Items, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the items of which none has what tells another: of two that do, a task could speak of neither."""
     return [one for one in items if not any(one is not other and _alike(row, one, other) for other in items)]
 
 
-def _alike(row: Items, one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _alike(row: _fields.Items, one: dict[str, Any], other: dict[str, Any]) -> bool:
     return _fields.match(row, one, [other]) is not None or _fields.match(row, other, [one]) is not None
 
 
-def _takes(row: Field, value: Any) -> bool:
+def _takes(row: _fields.Field, value: Any) -> bool:
     try:
         for one in value if row.many else [value]:
             row.codec.normal(one)
@@ -135,7 +134,7 @@ def _rest(tree: Any, said: Any) -> list[Any]:
         left = _beyond(device, twin) if twin is not None else device
         if left is None:
             continue
-        if isinstance(row, Items) and not row.placed:
+        if isinstance(row, _fields.Items) and not row.placed:
             # What tells it from the others, the conditions of its path included.
             left.attrib.update(_xml.add(_xml.new("domain"), row.path).attrib)
             _fields.write(row.rows, left, {key: values[key] for key in row.key if key in values})
@@ -145,13 +144,13 @@ def _rest(tree: Any, said: Any) -> list[Any]:
     return [*parts, *([devices] if len(devices) else [])]
 
 
-def _pairs(tree: Any, said: Any) -> dict[Any, tuple[Row, dict[str, Any], Any]]:
+def _pairs(tree: Any, said: Any) -> dict[Any, tuple[_fields.Row, dict[str, Any], Any]]:
     """Return for each device of a definition that a row speaks of the row, its values and the device that they were written to."""
-    found: dict[Any, tuple[Row, dict[str, Any], Any]] = {}
+    found: dict[Any, tuple[_fields.Row, dict[str, Any], Any]] = {}
     for row in TABLE.rows:
-        if isinstance(row, Field) or not (row.path or "").startswith("devices/"):
+        if isinstance(row, _fields.Field) or not (row.path or "").startswith("devices/"):
             continue
-        if isinstance(row, Section):
+        if isinstance(row, _fields.Section):
             one, twin = _xml.find(tree, str(row.path)), _xml.find(said, str(row.path))
             if one is not None and twin is not None:
                 found[one] = (row, {}, twin)

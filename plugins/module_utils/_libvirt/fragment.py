@@ -7,7 +7,6 @@ from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import MACHINE
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, Items, Row
 
 # What libvirt makes anew at each define that does not state it (class G of what libvirt rewrites).
 GENERATED = ("uuid", "genid")
@@ -66,19 +65,19 @@ def conceal_made(after: Any, given: Any) -> None:
             _xml.put(nic, "mac/@address", MADE)
 
 
-def merged(parts: list[Any], current: Any, rows: tuple[Row, ...] = ()) -> Any:
+def merged(parts: list[Any], current: Any, rows: tuple[_fields.Row, ...] = ()) -> Any:
     """Return the current definition with elements in it; what it already contains is not added again.
 
     rows: tell which device is spoken of, where one says the same key.
     """
     tree = _xml.copy(current)
-    keyed = [row for row in rows if isinstance(row, Items) and row.path.startswith("devices/") and not row.placed]
+    keyed = [row for row in rows if isinstance(row, _fields.Items) and row.path.startswith("devices/") and not row.placed]
     for part in parts:
         _merge(part, tree, [], keyed)
     return tree
 
 
-def _merge(part: Any, parent: Any, taken: list[Any], keyed: list[Items]) -> None:
+def _merge(part: Any, parent: Any, taken: list[Any], keyed: list[_fields.Items]) -> None:
     """Put one element under its parent: devices beside the others, any other element into its like. C(taken) are spoken of already."""
     likes = [child for child in parent if child.tag == part.tag and child not in taken]
     like = next((one for one in likes if _contains(one, part)), None)
@@ -103,7 +102,7 @@ def _merge(part: Any, parent: Any, taken: list[Any], keyed: list[Items]) -> None
         _merge(child, like, inside, keyed)
 
 
-def _keyed(part: Any, devices: Any, likes: list[Any], keyed: list[Items]) -> Any | None:
+def _keyed(part: Any, devices: Any, likes: list[Any], keyed: list[_fields.Items]) -> Any | None:
     """Return the device that has the same key as one that is given."""
     given = _xml.new("domain")
     _xml.make(given, "devices").append(_xml.copy(part))
@@ -130,16 +129,16 @@ def _contains(whole: Any, part: Any) -> bool:
     return True
 
 
-def both_ways(rows: tuple[Row, ...], before: dict[str, Any], after: dict[str, Any]) -> list[Difference]:
+def both_ways(rows: tuple[_fields.Row, ...], before: dict[str, Any], after: dict[str, Any]) -> list[_fields.Difference]:
     """Return how two definitions differ, also in what only the first has."""
-    every = tuple(row.name for row in rows if isinstance(row, Items))
+    every = tuple(row.name for row in rows if isinstance(row, _fields.Items))
     added = list(_fields.differences(rows, after, before, every))
     known = {one.option for one in added}
     lost = [one for one in _fields.differences(rows, before, after) if one.option not in known]
-    return added + [Difference(one.option, one.after, _gone(one), one.row) for one in lost if one.option != "uuid"]
+    return added + [_fields.Difference(one.option, one.after, _gone(one), one.row) for one in lost if one.option != "uuid"]
 
 
-def _gone(difference: Difference) -> Any:
+def _gone(difference: _fields.Difference) -> Any:
     """Return what an option has that only the definition before has: an element that is there or not says false."""
     row = difference.row
-    return False if isinstance(row, Field) and row.codec.presence else difference.before
+    return False if isinstance(row, _fields.Field) and row.codec.presence else difference.before

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Table
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import boot, capacity, census
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import nested, pci, process, topology, tuning
@@ -145,6 +145,6 @@ def nothing(_session: Libvirt, _wanted: dict[str, Any]) -> Plan:
 
 
 HOST = Kind(
-    table=Table("host", "", "A KVM host.", ()), plural=None, key=(), open=Libvirt, plan=nothing, read=read,
+    table=_fields.Table("host", "", "A KVM host.", ()), plural=None, key=(), open=Libvirt, plan=nothing, read=read,
     info_options=(URI,), imports=(LIBVIRT, LXML),
 )  # fmt: skip

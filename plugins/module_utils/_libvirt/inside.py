@@ -10,8 +10,8 @@ from base64 import b64decode
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import agent
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told, words
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
@@ -23,13 +23,13 @@ KEYS_APPEND, KEYS_REMOVE = 1, 2  # virDomainAuthorizedSSHKeysSetFlags
 SHADOW = "/etc/shadow"
 LONGEST_SHADOW = 1 << 20
 
-ANSWER = Field("answer_timeout", None, c.Integer(low=1, high=86400), "Seconds that the agent gets for each answer; freezing and"
-               " trimming can take long.", default=30)  # fmt: skip
+ANSWER = _fields.Field("answer_timeout", None, c.Integer(low=1, high=86400), "Seconds that the agent gets for each answer; freezing and"
+                       " trimming can take long.", default=30)  # fmt: skip
 OPTIONS = (
     URI,
-    Field("wait_timeout", None, c.Integer(), "Seconds to wait for the agent to answer at all, V(0) to fail at once.", default=60),
+    _fields.Field("wait_timeout", None, c.Integer(), "Seconds to wait for the agent to answer at all, V(0) to fail at once.", default=60),
     ANSWER,
-    Field("time_tolerance", None, c.Integer(low=1), "Seconds that the guest's clock may be off.", default=2),
+    _fields.Field("time_tolerance", None, c.Integer(low=1), "Seconds that the guest's clock may be off.", default=2),
 )
 
 

@@ -7,9 +7,8 @@ import time
 from typing import Any, Callable
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import (
     Family,
@@ -25,13 +24,13 @@ WAKE_S = 30
 RUNNING_WORDS = ("running", "paused", "suspended", "crashed")  # what state_of says of a guest that has a QEMU
 
 LIFE_OPTIONS = (
-    Field("stop_timeout", None, c.Integer(), "Seconds that a guest gets to shut down when it is asked to. It is asked through"
-          " its agent first and then by the power button.", default=120),
-    Field("force_stop", None, c.YES_NO, "Whether to power off a guest that did not shut down in time, or that has crashed and"
-          " is kept for examination.", default=False),
-    Field("undefine", None, c.Choice(words=("managed_save", "snapshots", "checkpoints", "nvram", "tpm")),
-          "What else goes with a guest that is to be V(absent). libvirt refuses while it has any that is not named; its"
-          " NVRAM and the state of its TPM stay for a guest of the same UUID.", many=True, default=[]),
+    _fields.Field("stop_timeout", None, c.Integer(), "Seconds that a guest gets to shut down when it is asked to. It is asked through"
+                  " its agent first and then by the power button.", default=120),
+    _fields.Field("force_stop", None, c.YES_NO, "Whether to power off a guest that did not shut down in time, or that has crashed and"
+                  " is kept for examination.", default=False),
+    _fields.Field("undefine", None, c.Choice(words=("managed_save", "snapshots", "checkpoints", "nvram", "tpm")),
+                  "What else goes with a guest that is to be V(absent). libvirt refuses while it has any that is not named; its"
+                  " NVRAM and the state of its TPM stay for a guest of the same UUID.", many=True, default=[]),
 )  # fmt: skip
 
 

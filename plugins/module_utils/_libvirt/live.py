@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import CPUSET, SIZE
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items, Row, Section
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import live_devices
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live_devices import Device, Guest, Ports
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live_knobs import KNOBS
@@ -32,11 +31,11 @@ class Way:
     """How some differences are taken: C(live) or C(replug) by a step; by neither, at the next start."""
 
     how: str
-    differences: tuple[Difference, ...]
+    differences: tuple[_fields.Difference, ...]
     step: Step | None = None
 
 
-def settled(guest: Guest, difference: Difference) -> bool:
+def settled(guest: Guest, difference: _fields.Difference) -> bool:
     """Tell whether a difference means nothing, or nothing that we could do.
 
     libvirt keeps an undone pin of a running guest as one to every CPU. A guest that is still to load its balloon driver
@@ -54,11 +53,11 @@ def settled(guest: Guest, difference: Difference) -> bool:
     return CPUSET.numbers(difference.before["cpuset"]) >= set(range(guest.cpus))
 
 
-def ways(guest: Guest, differences: Iterable[Difference], rows: tuple[Row, ...], replug: bool) -> list[Way]:
+def ways(guest: Guest, differences: Iterable[_fields.Difference], rows: tuple[_fields.Row, ...], replug: bool) -> list[Way]:
     """Return how the running guest takes each difference; C(replug) allows to take a device out and put it back changed."""
     found: list[Way] = []
     ports = Ports(guest.running)
-    within: dict[str, tuple[Device, list[Difference]]] = {}
+    within: dict[str, tuple[Device, list[_fields.Difference]]] = {}
     for difference in differences:
         device = _device_of(difference, rows)
         if device is not None and difference.row is not device.row:
@@ -73,23 +72,23 @@ def ways(guest: Guest, differences: Iterable[Difference], rows: tuple[Row, ...],
     return found
 
 
-def _single(guest: Guest, difference: Difference) -> Way:
+def _single(guest: Guest, difference: _fields.Difference) -> Way:
     maker = KNOBS.get(difference.row.live)
     step = maker(guest, difference) if maker else None
     return Way("live" if step else "next_boot", (difference,), step)
 
 
-def _device_of(difference: Difference, rows: tuple[Row, ...]) -> Device | None:
+def _device_of(difference: _fields.Difference, rows: tuple[_fields.Row, ...]) -> Device | None:
     """Return the device that a difference is one of, or lies in."""
     if difference.item is not None:
         row, item = difference.item
         return Device(row, item) if row.live == DEVICE else None
     top = difference.option.partition(".")[0]
-    section = next((row for row in rows if row.name == top and isinstance(row, Section) and row.live == DEVICE), None)
+    section = next((row for row in rows if row.name == top and isinstance(row, _fields.Section) and row.live == DEVICE), None)
     return Device(section, {}) if section is not None else None
 
 
-def _plug_or_unplug(guest: Guest, device: Device, difference: Difference, ports: Ports) -> Step | None:
+def _plug_or_unplug(guest: Guest, device: Device, difference: _fields.Difference, ports: Ports) -> Step | None:
     if difference.after is None:
         element = device.find(guest.running)
         return live_devices.unplug_step(guest, device) if element is not None and live_devices.movable(element) else None
@@ -98,11 +97,11 @@ def _plug_or_unplug(guest: Guest, device: Device, difference: Difference, ports:
     return live_devices.plug_step(guest, device) if fits else None
 
 
-def _changes_of(guest: Guest, device: Device, inside: list[Difference], replug: bool) -> list[Way]:
+def _changes_of(guest: Guest, device: Device, inside: list[_fields.Difference], replug: bool) -> list[Way]:
     """Return how one device that stays takes its differences."""
     element, target = device.find(guest.running), device.find(guest.target)
     single: list[Way] = []
-    in_place: list[Difference] = []
+    in_place: list[_fields.Difference] = []
     for difference in inside:
         word = difference.row.live
         if word in KNOBS:
@@ -119,4 +118,4 @@ def _changes_of(guest: Guest, device: Device, inside: list[Difference], replug: 
     return single
 
 
-__all__ = ["DEVICE", "LIVE_WORDS", "Guest", "Items", "Way", "settled", "ways"]
+__all__ = ["DEVICE", "LIVE_WORDS", "Guest", "Way", "settled", "ways"]

@@ -8,7 +8,6 @@ from typing import Any, Union
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items, Section, identity, match
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, code, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.events import device_events
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.objects import as_wished
@@ -78,19 +77,19 @@ class Guest:
 class Device:
     """One device of a guest: an item of a list, or a section that is a device."""
 
-    row: Union[Items, Section]
+    row: Union[_fields.Items, _fields.Section]
     item: dict[str, Any]
 
     @property
     def name(self) -> str:
-        return f"{self.row.name}[{identity(self.row, self.item)}]" if isinstance(self.row, Items) else self.row.name
+        return f"{self.row.name}[{_fields.identity(self.row, self.item)}]" if isinstance(self.row, _fields.Items) else self.row.name
 
     def find(self, tree: Any) -> Any | None:
         """Return its element in a definition."""
-        if isinstance(self.row, Section):
+        if isinstance(self.row, _fields.Section):
             return _xml.find(tree, self.row.path or "")
         pairs = _fields.holders(self.row, tree)
-        have = match(self.row, self.item, [values for _one, values in pairs])
+        have = _fields.match(self.row, self.item, [values for _one, values in pairs])
         return next((one for one, values in pairs if values is have), None)
 
 
@@ -210,7 +209,7 @@ def replug_step(guest: Guest, device: Device) -> Step:
     return Step(f"unplug {device.name} from the running guest and plug it in changed", replug, undo)
 
 
-def update_step(guest: Guest, device: Device, differences: list[Difference]) -> Step:
+def update_step(guest: Guest, device: Device, differences: list[_fields.Difference]) -> Step:
     """Return the step that changes a device in place, all its options in one call."""
     options = ", ".join(difference.option for difference in differences)
     names = {difference.option[len(device.name) + 1 :].split(".")[0].split("[")[0] for difference in differences}

@@ -6,10 +6,9 @@ from __future__ import annotations
 import time
 from typing import Any, Callable
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import CPUSET, SIZE
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field, read
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import agent
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import code, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.live_devices import LIVE, Device, Guest
@@ -23,7 +22,7 @@ ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy
 WORDS_ABOUT = {"description": 0, "title": 1}  # virDomainMetadataType
 SCHEDULER = {"shares": "cpu_shares", "period": "vcpu_period", "quota": "vcpu_quota"}
 
-Maker = Callable[[Guest, Difference], "Step | None"]
+Maker = Callable[[Guest, _fields.Difference], "Step | None"]
 
 
 def setter(option: str, call: Callable[[Any], Any], after: Any, before: Any) -> Step:
@@ -39,16 +38,16 @@ def setter(option: str, call: Callable[[Any], Any], after: Any, before: Any) -> 
     return Step(f"set {option} of the running guest", put(after), put(before) if before is not None else None)
 
 
-def _tail(difference: Difference) -> str:
+def _tail(difference: _fields.Difference) -> str:
     """Return libvirt's own word for an option: the last of its path."""
     row = difference.row
-    return str(row.path).rsplit("/", 1)[-1].lstrip("@") if isinstance(row, Field) else row.name
+    return str(row.path).rsplit("/", 1)[-1].lstrip("@") if isinstance(row, _fields.Field) else row.name
 
 
 # CPUs and memory ------------------------------------------------------------------------------------------------------
 
 
-def _vcpus(guest: Guest, difference: Difference) -> Step | None:
+def _vcpus(guest: Guest, difference: _fields.Difference) -> Step | None:
     """Up to the maximum at once; down only to those that were there at its start, which cannot be unplugged."""
     top = int(_xml.get(guest.running, "vcpu")[0] or 1)
     fixed = [cpu for cpu in _xml.find_all(guest.running, "vcpus/vcpu[@enabled='yes']") if cpu.get("hotpluggable") != "yes"]
@@ -79,7 +78,7 @@ def _ask_for_vcpus(handle: Any, count: int) -> None:
                 time.sleep(PULSE_S)
 
 
-def _memory(guest: Guest, difference: Difference) -> Step | None:
+def _memory(guest: Guest, difference: _fields.Difference) -> Step | None:
     text, unit = _xml.get(guest.running, "memory")
     balloon = _xml.get(guest.running, "devices/memballoon/@model")[0]
     if balloon in (None, "none") or SIZE.bytes(difference.after) > SIZE.bytes(SIZE.from_xml(text or "0", unit)):
@@ -96,13 +95,13 @@ def _memory(guest: Guest, difference: Difference) -> Step | None:
     return setter("memory.size", set_memory, difference.after, difference.before)
 
 
-def _balloon_statistics(guest: Guest, difference: Difference) -> Step:
+def _balloon_statistics(guest: Guest, difference: _fields.Difference) -> Step:
     return setter(
         difference.option, lambda seconds: guest.handle.setMemoryStatsPeriod(seconds, LIVE), difference.after or 0, difference.before or 0
     )
 
 
-def _iothreads(guest: Guest, difference: Difference) -> Step:
+def _iothreads(guest: Guest, difference: _fields.Difference) -> Step:
     def set_count(count: int) -> None:
         numbers = sorted(one[0] for one in guest.handle.ioThreadInfo(0))
         for number in numbers[count:]:
@@ -117,14 +116,14 @@ def _iothreads(guest: Guest, difference: Difference) -> Step:
 # Weights, limits and pins ---------------------------------------------------------------------------------------------
 
 
-def _scheduler(guest: Guest, difference: Difference) -> Step:
+def _scheduler(guest: Guest, difference: _fields.Difference) -> Step:
     name = SCHEDULER.get(_tail(difference), _tail(difference))
     return setter(
         difference.option, lambda v: guest.handle.setSchedulerParametersFlags({name: v}, LIVE), difference.after, difference.before
     )
 
 
-def _memory_limit(guest: Guest, difference: Difference) -> Step:
+def _memory_limit(guest: Guest, difference: _fields.Difference) -> Step:
     def set_limit(size: str | None) -> None:
         guest.handle.setMemoryParameters({_tail(difference): UNLIMITED if size is None else int(SIZE.to_xml(size))}, LIVE)
 
@@ -132,13 +131,13 @@ def _memory_limit(guest: Guest, difference: Difference) -> Step:
     return Step(f"set {difference.option} of the running guest", setter(difference.option, set_limit, difference.after, None).do, undo)
 
 
-def _block_weight(guest: Guest, difference: Difference) -> Step:
+def _block_weight(guest: Guest, difference: _fields.Difference) -> Step:
     return setter(
         difference.option, lambda v: guest.handle.setBlkioParameters({_tail(difference): v}, LIVE), difference.after, difference.before
     )
 
 
-def _numa_nodes(guest: Guest, difference: Difference) -> Step | None:
+def _numa_nodes(guest: Guest, difference: _fields.Difference) -> Step | None:
     if _xml.get(guest.running, "numatune/memory/@mode")[0] != "strict":
         return None  # qemuDomainSetNumaParameters: only of a guest that runs with strict
     return setter(
@@ -151,7 +150,7 @@ def _cpu_map(guest: Guest, cpuset: str | None) -> tuple[bool, ...]:
     return tuple(number in chosen for number in range(guest.cpus))
 
 
-def _pin(guest: Guest, difference: Difference, call: Callable[[int, tuple[bool, ...]], Any]) -> Step:
+def _pin(guest: Guest, difference: _fields.Difference, call: Callable[[int, tuple[bool, ...]], Any]) -> Step:
     """Return the step that pins one thread; the item that says so may come, go or change."""
     row, item = difference.item or (None, {})
     number = int(item[row.key[0]]) if row is not None else 0
@@ -165,26 +164,26 @@ def _pin(guest: Guest, difference: Difference, call: Callable[[int, tuple[bool, 
     return Step(f"set {difference.option} of the running guest", pin(difference.after), pin(difference.before))
 
 
-def _vcpu_pin(guest: Guest, difference: Difference) -> Step:
+def _vcpu_pin(guest: Guest, difference: _fields.Difference) -> Step:
     return _pin(guest, difference, lambda vcpu, cpus: guest.handle.pinVcpuFlags(vcpu, cpus, LIVE))
 
 
-def _iothread_pin(guest: Guest, difference: Difference) -> Step:
+def _iothread_pin(guest: Guest, difference: _fields.Difference) -> Step:
     return _pin(guest, difference, lambda thread, cpus: guest.handle.pinIOThread(thread, cpus, LIVE))
 
 
-def _emulator_pin(guest: Guest, difference: Difference) -> Step:
+def _emulator_pin(guest: Guest, difference: _fields.Difference) -> Step:
     return setter(
         difference.option, lambda v: guest.handle.pinEmulator(_cpu_map(guest, v), LIVE), difference.after, difference.before
     )
 
 
-def _block_io_tune(guest: Guest, difference: Difference) -> Step | None:
+def _block_io_tune(guest: Guest, difference: _fields.Difference) -> Step | None:
     if difference.item is None:
         return None
     row, item = difference.item
     disk = Device(row, item).find(guest.running)
-    before = (read(row.rows, disk) if disk is not None else {}).get("iotune") or {}
+    before = (_fields.read(row.rows, disk) if disk is not None else {}).get("iotune") or {}
     # libvirt sets the limits that one call leaves out of a metric to 0: all of them go together, the cleared ones first.
     cleared = dict.fromkeys(before, 0)
     return setter(
@@ -196,14 +195,14 @@ def _block_io_tune(guest: Guest, difference: Difference) -> Step | None:
 # Words and rules --------------------------------------------------------------------------------------------------------
 
 
-def _lifecycle(guest: Guest, difference: Difference) -> Step:
+def _lifecycle(guest: Guest, difference: _fields.Difference) -> Step:
     event = LIFECYCLE[_tail(difference)]
     return setter(
         difference.option, lambda v: guest.handle.setLifecycleAction(event, ACTIONS.index(v), LIVE), difference.after, difference.before
     )
 
 
-def _metadata(guest: Guest, difference: Difference) -> Step:
+def _metadata(guest: Guest, difference: _fields.Difference) -> Step:
     kind = WORDS_ABOUT[_tail(difference)]
 
     def put(text: str | None) -> Callable[[], None]:

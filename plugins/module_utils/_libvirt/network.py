@@ -8,7 +8,6 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import activity
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.activity import Rules
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
@@ -28,13 +27,13 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.network impo
     tidy,
 )
 
-RESTART = Field(
+RESTART = _fields.Field(
     "restart", None, c.YES_NO,
     "Whether to stop and start an active network for options that it takes only when it starts. Its running guests are"
     " without it for some seconds; then their interfaces are put back on the bridge, which is verified. Refused where they"
     " would not come back (virtual functions, macvtap).", default=False,
 )  # fmt: skip
-LEASES = Field("leases", None, c.YES_NO, "Whether to tell the addresses that guests got by DHCP too.", default=False)
+LEASES = _fields.Field("leases", None, c.YES_NO, "Whether to tell the addresses that guests got by DHCP too.", default=False)
 
 
 def read_back(tree: Any) -> Any:

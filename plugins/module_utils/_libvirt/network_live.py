@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Items
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.activity import Situation
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Step
@@ -32,12 +31,12 @@ class Entries:
 
     session: Libvirt
     network: str
-    row: Items
+    row: _fields.Items
     section: str
     place: int = -1
 
 
-def live(session: Libvirt, now: Situation, lagging: list[Difference]) -> tuple[set[str], list[Step]]:
+def live(session: Libvirt, now: Situation, lagging: list[_fields.Difference]) -> tuple[set[str], list[Step]]:
     """Return the options that the running network takes at once, and the steps."""
     options = {one.option for one in lagging if _taken(one)}
     if not options or session.driver == "test":
@@ -53,14 +52,14 @@ def live(session: Libvirt, now: Situation, lagging: list[Difference]) -> tuple[s
                 entries = Entries(session, now.name, row, section, place)
                 steps += _steps(entries, want.get(row.name) or [], have.get(row.name) or [])
     for outer, name, section_row, section in _ELSEWHERE:
-        row = next(one for one in section_row.rows if isinstance(one, Items) and one.name == name)
+        row = next(one for one in section_row.rows if isinstance(one, _fields.Items) and one.name == name)
         want, have = now.wanted.get(outer) or {}, running.get(outer) or {}
         steps += _steps(Entries(session, now.name, row, section), want.get(name) or [], have.get(name) or [])
     groups = Entries(session, now.name, PORTGROUPS, "PORTGROUP")
     return options, steps + _steps(groups, now.wanted.get("portgroups") or [], running.get("portgroups") or [])
 
 
-def _taken(difference: Difference) -> bool:
+def _taken(difference: _fields.Difference) -> bool:
     """Tell whether the difference is one in a list that virNetworkUpdate knows."""
     outer = difference.item[0].live if difference.item else None
     return getattr(difference.row, "live", None) in WORDS or outer in WORDS
@@ -117,7 +116,7 @@ def _update(entries: Entries, item: dict[str, Any], command: str, inverse: tuple
     return Step(sentence, lambda: run(command, do), lambda: run(inverse[0], undo))
 
 
-def _text(row: Items, item: dict[str, Any]) -> str:
+def _text(row: _fields.Items, item: dict[str, Any]) -> str:
     element = _xml.new(row.path)
     _fields.write(row.rows, element, {k: v for k, v in item.items() if k != "state"})
     return _xml.text_of(element)

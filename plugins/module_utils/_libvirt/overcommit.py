@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Section
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ class Ratio(c.Codec):
 
 RATIO = Ratio()
 
-OVERCOMMIT = Section(
+OVERCOMMIT = _fields.Section(
     "overcommit", None,
     "Limits that guests of this task may not pass, counted with all that run or start with the host; in check mode too."
     " M(anfitrion.kvm.kvm_host_info) tells how it is counted. Guests bound to one NUMA node are held against that node.", (
-        Field("cpu", None, RATIO, "vCPUs of all guests for each CPU of the host, such as V(4.0)."),
-        Field("memory", None, RATIO, "Memory of all guests for what the host can give, such as V(1.2)."),
-        Field("on_exceed", None, c.Choice(words=("fail", "warn")), "What becomes of a task that passes a limit.", default="fail"),
+        _fields.Field("cpu", None, RATIO, "vCPUs of all guests for each CPU of the host, such as V(4.0)."),
+        _fields.Field("memory", None, RATIO, "Memory of all guests for what the host can give, such as V(1.2)."),
+        _fields.Field("on_exceed", None, c.Choice(words=("fail", "warn")), "What becomes of a task that passes a limit.", default="fail"),
     ),
 )  # fmt: skip
 

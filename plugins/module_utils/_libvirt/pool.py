@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference, Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import activity, pool_host
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.activity import RESTART, Host, Rules, Situation
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt, told
@@ -48,8 +47,8 @@ FAMILY = Family(
     # The test driver refuses the flag.
     inactive=lambda session: 0 if session.driver == "test" else libvirt.VIR_STORAGE_XML_INACTIVE, start=_start,
 )  # fmt: skip
-REFRESH = Field("refresh", None, c.YES_NO, "Whether libvirt looks anew at what the active pools hold before they are told of.", default=False)
-FORMATS = Field("formats", None, c.YES_NO, "Whether to try which image formats QEMU on this host can create, write and read.", default=False)
+REFRESH = _fields.Field("refresh", None, c.YES_NO, "Whether libvirt looks anew at what the active pools hold before they are told of.", default=False)
+FORMATS = _fields.Field("formats", None, c.YES_NO, "Whether to try which image formats QEMU on this host can create, write and read.", default=False)
 # Types whose volumes can be deleted, and the part of them whose pool libvirt takes away too.
 ERASABLE = (*FILES, "logical", "disk", "zfs", "rbd", "gluster")
 TAKEN_AWAY = (*FILES, "logical", "zfs")
@@ -65,7 +64,7 @@ def _users(session: Libvirt, name: str, running: Any) -> list[str]:
     return users_below(session, name, _xml.get(running, "target/path")[0] or "/dev/null", paths)
 
 
-def _live(_session: Libvirt, _now: Situation, _lagging: list[Difference]) -> tuple[set[str], list[Step]]:
+def _live(_session: Libvirt, _now: Situation, _lagging: list[_fields.Difference]) -> tuple[set[str], list[Step]]:
     """A running pool takes nothing but the permissions of its directory, and those are the host's."""
     return {one.option for one in _lagging if one.option.startswith("permissions.")}, []
 

@@ -9,7 +9,6 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields, _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import content, volume_birth, volume_change, volume_limits, volume_removal
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import find_volume, lacking_pool, place_of, volumes_in
@@ -18,7 +17,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Plan
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import LXML, Kind
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.volume import TABLE, check, complete
 
-POOL_OPTION = Field("pool", None, c.NAME, "Only the volumes of this pool. Without it, those of all active pools.")
+POOL_OPTION = _fields.Field("pool", None, c.NAME, "Only the volumes of this pool. Without it, those of all active pools.")
 
 # Planning -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import Any
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Difference
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import content, overlay, volume_limits, volume_removal
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt, libvirt, patiently, told
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, file_of, volumes_in
@@ -70,13 +69,13 @@ def _content_changes(
     return done
 
 
-def _same_size(place: Place, one: Difference) -> bool:
+def _same_size(place: Place, one: _fields.Difference) -> bool:
     """Tell whether the found size is the wanted one rounded up as the pool rounds."""
     rest = c.BYTES.bytes(one.before) - c.BYTES.bytes(one.after)
     return 0 <= rest < GRAIN.get(place.type, SECTOR)
 
 
-def _resize(session: Libvirt, place: Place, wanted: dict[str, Any], one: Difference, warnings: list[str]) -> tuple[str, Step]:
+def _resize(session: Libvirt, place: Place, wanted: dict[str, Any], one: _fields.Difference, warnings: list[str]) -> tuple[str, Step]:
     name, size, now = wanted["name"], c.BYTES.bytes(one.after), c.BYTES.bytes(one.before)
     handle, smaller = volumes_in(session, place)[name], size < now
     if smaller and not wanted.get("shrink"):
@@ -109,7 +108,7 @@ def _resize(session: Libvirt, place: Place, wanted: dict[str, Any], one: Differe
     return "define", Step(sentence, resize)
 
 
-def _permit(session: Libvirt, place: Place, wanted: dict[str, Any], one: Difference) -> tuple[str, Step]:
+def _permit(session: Libvirt, place: Place, wanted: dict[str, Any], one: _fields.Difference) -> tuple[str, Step]:
     path = file_of(session, place, wanted["name"])
     if path is None or place.type not in FILES:
         raise KvmError(f"{one.option}: can only be changed for a file of this host")

@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import Libvirt
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.storage import Place, fullness, trusted_places
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node import image
@@ -16,11 +16,11 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.pool import 
 
 PERCENT = c.Integer(low=1, high=100_000)
 GUARDS = (
-    Field("full_percent_max", None, PERCENT, "How full a pool may be for a volume to be created or to grow in it."),
-    Field("thin_percent_max", None, PERCENT,
-          "How much of a pool may be promised, in percent of its capacity, for a volume to be created or to grow in it."),
-    Field("chain_depth_max", None, c.Integer(low=1, high=200), "How many images may lie on each other.", default=20),
-    Field("on_exceed", None, c.Choice(words=("fail", "warn")), "What happens where one of these is passed.", default="fail"),
+    _fields.Field("full_percent_max", None, PERCENT, "How full a pool may be for a volume to be created or to grow in it."),
+    _fields.Field("thin_percent_max", None, PERCENT,
+                  "How much of a pool may be promised, in percent of its capacity, for a volume to be created or to grow in it."),
+    _fields.Field("chain_depth_max", None, c.Integer(low=1, high=200), "How many images may lie on each other.", default=20),
+    _fields.Field("on_exceed", None, c.Choice(words=("fail", "warn")), "What happens where one of these is passed.", default="fail"),
 )  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import ADDRESS, INTERFACE, WORD, Choice, Codec, Flag
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Items, Table
 
 BIT = Flag()
 
@@ -45,44 +45,44 @@ class Ports(Codec):
         return str(first) if first == last else f"{first}-{last}"
 
 
-FORWARDS = Items(
+FORWARDS = f.Items(
     "forwards",
     "",
     ("name",),
     "Ports of the host that lead to a guest. Not for mode V(isolated). A forward that goes away ends its connections too.",
     (
-        Field("name", None, WORD, "What the forward is called; it stands beside the rules in the kernel.", required=True),
-        Field("proto", None, Choice(words=("tcp", "udp")), "Protocol; V(tcp) if not given."),
-        Field("address", None, ADDRESS, "The host's address that is listened on; every address of the host if not given."),
-        Field("port", None, Ports(), "Port of the host, or a range as V(8000-8010)."),
-        Field("to_address", None, ADDRESS, "IPv4 or IPv6 address of the guest; reserve it for the guest in the network's DHCP."),
-        Field("to_port", None, Ports(), "Port of the guest; that of the host if not given. A range leads to the same range."),
-        Field("sources", None, Network(), "Networks that may use the forward; every one if not given.", many=True),
-        Field("hairpin", None, BIT, "Whether guests of the same network may use it too; V(true) if not given."),
-        Field("host_local", None, BIT, "Whether the host itself may use it too, by its own addresses; V(true) if not given."),
+        f.Field("name", None, WORD, "What the forward is called; it stands beside the rules in the kernel.", required=True),
+        f.Field("proto", None, Choice(words=("tcp", "udp")), "Protocol; V(tcp) if not given."),
+        f.Field("address", None, ADDRESS, "The host's address that is listened on; every address of the host if not given."),
+        f.Field("port", None, Ports(), "Port of the host, or a range as V(8000-8010)."),
+        f.Field("to_address", None, ADDRESS, "IPv4 or IPv6 address of the guest; reserve it for the guest in the network's DHCP."),
+        f.Field("to_port", None, Ports(), "Port of the guest; that of the host if not given. A range leads to the same range."),
+        f.Field("sources", None, Network(), "Networks that may use the forward; every one if not given.", many=True),
+        f.Field("hairpin", None, BIT, "Whether guests of the same network may use it too; V(true) if not given."),
+        f.Field("host_local", None, BIT, "Whether the host itself may use it too, by its own addresses; V(true) if not given."),
     ),
 )  # fmt: skip
 
-FIREWALL = Table(
+FIREWALL = f.Table(
     "network",
     "",
     "Packet rules of one network.",
     (
-        Field("name", None, WORD, "Name of the network.", required=True),
-        Field("state", None, Choice(words=("present", "absent")), "V(absent) takes all rules of the network away."),
-        Field("bridge", None, INTERFACE, "Bridge of the network, as V(virbr1). Needed when the network is first named."),
-        Field("subnet", None, Network(version=4), "IPv4 network of its guests. Needed when the network is first named."),
-        Field("subnet6", None, Network(version=6), "IPv6 network of its guests. Without it, guests have no IPv6 beyond their network."),
-        Field("mode", None, Choice(words=("nat", "routed", "isolated", "libvirt")),
-              "V(nat) lets guests out by the host's address and nobody in but by O(forwards); V(routed) lets both through as they are; "
-              "V(isolated) lets guests reach each other and the host's DHCP and DNS, nothing else. These three are for networks of "
-              "libvirt's mode open. V(libvirt) is for one of libvirt's mode nat or route, whose rules are libvirt's: only O(forwards) are "
-              "ours; refused with libvirt's nftables back end, which no rule of others can make an exception to. "
-              "Needed when the network is first named."),
-        Field("outbound", None, INTERFACE, "The one interface by which guests may leave; every one if not given."),
-        Field("host", None, Choice(words=("open", "services", "closed")),
-              "What guests reach of the host itself: everything that listens, V(services) DHCP and DNS, or nothing at all. "
-              "If not given, V(services) for mode V(isolated), else V(open)."),
+        f.Field("name", None, WORD, "Name of the network.", required=True),
+        f.Field("state", None, Choice(words=("present", "absent")), "V(absent) takes all rules of the network away."),
+        f.Field("bridge", None, INTERFACE, "Bridge of the network, as V(virbr1). Needed when the network is first named."),
+        f.Field("subnet", None, Network(version=4), "IPv4 network of its guests. Needed when the network is first named."),
+        f.Field("subnet6", None, Network(version=6), "IPv6 network of its guests. Without it, guests have no IPv6 beyond their network."),
+        f.Field("mode", None, Choice(words=("nat", "routed", "isolated", "libvirt")),
+                "V(nat) lets guests out by the host's address and nobody in but by O(forwards); V(routed) lets both through as they are; "
+                "V(isolated) lets guests reach each other and the host's DHCP and DNS, nothing else. These three are for networks of "
+                "libvirt's mode open. V(libvirt) is for one of libvirt's mode nat or route, whose rules are libvirt's: only O(forwards) are "
+                "ours; refused with libvirt's nftables back end, which no rule of others can make an exception to. "
+                "Needed when the network is first named."),
+        f.Field("outbound", None, INTERFACE, "The one interface by which guests may leave; every one if not given."),
+        f.Field("host", None, Choice(words=("open", "services", "closed")),
+                "What guests reach of the host itself: everything that listens, V(services) DHCP and DNS, or nothing at all. "
+                "If not given, V(services) for mode V(isolated), else V(open)."),
         FORWARDS,
     ),
 )  # fmt: skip

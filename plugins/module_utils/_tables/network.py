@@ -6,15 +6,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import PREFIX
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Table
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.network_rows import MACVTAP, MODES, ROWS
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.subnets import check_subnet
 
 UNMANAGED = ("bridge", "hostdev", *MACVTAP)  # libvirt makes no bridge of its own and gives no addresses there
-TABLE = Table(noun="network", root="network", doc="A virtual network.", rows=ROWS)
+TABLE = f.Table(noun="network", root="network", doc="A virtual network.", rows=ROWS)
 
 
 def complete(wanted: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

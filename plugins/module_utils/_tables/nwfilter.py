@@ -8,15 +8,15 @@ import re
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Table
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 
-TABLE = Table(
+TABLE = f.Table(
     noun="network filter", root="filter", doc="A network filter.", rows=(
-        Field("name", None, c.NAME, "Name of the filter, unique on its host.", required=True),
-        Field("state", None, c.Choice(words=("present", "absent")),
-              "V(absent) removes it; refused while guests that run, or other filters, use it."),
-        Field("xml", None, c.XML, "The whole C(<filter>) in libvirt's own words. It replaces what is there, the UUID stays."
-              " Needed when the filter is new. Guests that run and use it get the new rules at once."),
+        f.Field("name", None, c.NAME, "Name of the filter, unique on its host.", required=True),
+        f.Field("state", None, c.Choice(words=("present", "absent")),
+                "V(absent) removes it; refused while guests that run, or other filters, use it."),
+        f.Field("xml", None, c.XML, "The whole C(<filter>) in libvirt's own words. It replaces what is there, the UUID stays."
+                " Needed when the filter is new. Guests that run and use it get the new rules at once."),
     ),
 )  # fmt: skip
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Section, Table
 
 GROUP = c.Pattern(
     # vgcreate(8): these characters, no leading hyphen; "." and ".." are directories.
@@ -17,9 +17,9 @@ GROUP = c.Pattern(
 )  # fmt: skip
 
 PERMISSIONS = (
-    Field("mode", "mode", c.MODE, "Mode as a quoted octal number, such as V('0711')."),
-    Field("owner", "owner", c.INTEGER, "Number of the owning user."),
-    Field("group", "group", c.INTEGER, "Number of the owning group."),
+    f.Field("mode", "mode", c.MODE, "Mode as a quoted octal number, such as V('0711')."),
+    f.Field("owner", "owner", c.INTEGER, "Number of the owning user."),
+    f.Field("group", "group", c.INTEGER, "Number of the owning group."),
 )
 
 
@@ -68,70 +68,70 @@ FILES = ("dir", "fs", "netfs")  # a volume is a file, and may be renamed
 FORMATS = tuple(dict.fromkeys(word for facts in TYPES.values() for word in facts.formats))
 
 AUTH = (
-    Field("type", "@type", c.Choice(words=("chap", "ceph")), "How the pool proves who it is, V(chap) for iSCSI, V(ceph) for RBD.",
-          required=True),
-    Field("username", "@username", c.TEXT, "Name of the user.", required=True),
-    Field("secret", "secret/@usage", c.TEXT,
-          "Name of the secret with the password, see M(anfitrion.kvm.kvm_secret). By default that of the pool.", rivals=("secret_uuid",)),
-    Field("secret_uuid", "secret/@uuid", c.UUID, "UUID of the secret with the password.", rivals=("secret",)),
-    Field("password", None, c.Document(),
-          "The password. It is put into the secret, which is made if it is missing, and never given away.", secret=True),
+    f.Field("type", "@type", c.Choice(words=("chap", "ceph")), "How the pool proves who it is, V(chap) for iSCSI, V(ceph) for RBD.",
+            required=True),
+    f.Field("username", "@username", c.TEXT, "Name of the user.", required=True),
+    f.Field("secret", "secret/@usage", c.TEXT,
+            "Name of the secret with the password, see M(anfitrion.kvm.kvm_secret). By default that of the pool.", rivals=("secret_uuid",)),
+    f.Field("secret_uuid", "secret/@uuid", c.UUID, "UUID of the secret with the password.", rivals=("secret",)),
+    f.Field("password", None, c.Document(),
+            "The password. It is put into the secret, which is made if it is missing, and never given away.", secret=True),
 )  # fmt: skip
 
 ADAPTER = (
-    Field("type", "@type", c.Choice(words=("scsi_host", "fc_host")), "Kind of adapter."),
-    Field("name", "@name", c.WORD, "Name of a SCSI host, such as V(scsi_host5)."),
-    Field("parent", "@parent", c.WORD, "The HBA below which a virtual one is made."),
-    Field("managed", "@managed", c.YES_NO, "Whether libvirt removes the virtual HBA with the pool."),
-    Field("wwnn", "@wwnn", c.Pattern(pattern="[0-9a-f]{16}", says="16 hexadecimal digits"), "World wide node name."),
-    Field("wwpn", "@wwpn", c.Pattern(pattern="[0-9a-f]{16}", says="16 hexadecimal digits"), "World wide port name."),
+    f.Field("type", "@type", c.Choice(words=("scsi_host", "fc_host")), "Kind of adapter."),
+    f.Field("name", "@name", c.WORD, "Name of a SCSI host, such as V(scsi_host5)."),
+    f.Field("parent", "@parent", c.WORD, "The HBA below which a virtual one is made."),
+    f.Field("managed", "@managed", c.YES_NO, "Whether libvirt removes the virtual HBA with the pool."),
+    f.Field("wwnn", "@wwnn", c.Pattern(pattern="[0-9a-f]{16}", says="16 hexadecimal digits"), "World wide node name."),
+    f.Field("wwpn", "@wwpn", c.Pattern(pattern="[0-9a-f]{16}", says="16 hexadecimal digits"), "World wide port name."),
 )  # fmt: skip
 
-TABLE = Table(
+TABLE = f.Table(
     noun="pool", root="pool", doc="A storage pool.", rows=(
-        Field("name", None, c.NAME, "Name of the pool, unique on its host.", required=True),
-        Field("state", None, c.Choice(words=("present", "active", "inactive", "absent")),
-              "What the pool is to be. V(present) defines it and leaves it active or inactive as it is. V(absent)"
-              " removes the definition and, without O(delete_data), never any data. V(inactive) and V(absent) are"
-              " refused while running guests use its volumes."),
-        Field("autostart", None, c.YES_NO, "Whether the pool becomes active when its host starts."),
-        Field("build", None, c.YES_NO,
-              "Whether to make what the pool needs where it is missing: the directory, file system, partition table,"
-              " volume group or ZFS pool. A device that holds anything is refused."),
-        Field("overwrite", None, c.YES_NO,
-              "Whether O(build) may destroy what a device holds that is not what the pool needs. A device that is in use,"
-              " mounted or part of another, is refused all the same."),
-        Field("delete_data", None, c.YES_NO,
-              "Whether O(state=absent) deletes every volume, and then the directory or volume group. Refused while any"
-              " guest, running or only defined, has one of them. RV(erased) lists what went."),
-        Field("uuid", "uuid", c.UUID, "UUID of the pool. Made by libvirt when the pool is first defined without one."),
-        Field("type", "@type", c.Choice(words=tuple(TYPES)),
-              "Where volumes live: files in a directory (V(dir)), on a file system of a device (V(fs)) or of a server"
-              " (V(netfs)); logical volumes (V(logical)), partitions (V(disk)), units of an iSCSI target (V(iscsi),"
-              " V(iscsi-direct)) or a SCSI host (V(scsi)), multipath devices (V(mpath)), ZFS volumes (V(zfs)), RBD images"
-              " (V(rbd)), files of a Gluster volume (V(gluster)). By default V(dir). It cannot be changed later."),
-        Section("source", "source", "What the pool is made of.", (
-            Field("hosts", "host", c.HOST, "Servers, each with C(:port) if it is not the usual one.", many=True),
-            Field("devices", "device/@path", c.DEVICE,
-                  "Block devices of the pool; for iSCSI the qualified name of the target.", many=True),
-            Field("directory", "dir/@path", c.PATH, "Directory that the server exports."),
-            Section("adapter", "adapter", "SCSI adapter, for O(type=scsi).", ADAPTER),
-            Field("name", "name", GROUP,
-                  "Name of the volume group, ZFS pool, RBD pool or Gluster volume; by default that of the pool."),
-            Field("initiator", "initiator/iqn/@name", c.WORD, "Qualified name that the host gives itself."),
-            Section("auth", "auth", "How the pool proves who it is to the server.", AUTH),
-            Field("format", "format/@type", c.Choice(words=FORMATS),
-                  "File system of V(fs) and V(netfs), partition table of V(disk), kind of volume group."),
-            Field("protocol_version", "protocol/@ver", c.Pattern(pattern=r"[0-9](\.[0-9])?", says="a version such as 4.2"),
-                  "Version of NFS.", expanded="libvirt 9.0 keeps it, older ones drop it"),
-            Field("vendor", "vendor/@name", c.TEXT, "Maker of the storage, for people."),
-            Field("product", "product/@name", c.TEXT, "What the maker calls it, for people."),
+        f.Field("name", None, c.NAME, "Name of the pool, unique on its host.", required=True),
+        f.Field("state", None, c.Choice(words=("present", "active", "inactive", "absent")),
+                "What the pool is to be. V(present) defines it and leaves it active or inactive as it is. V(absent)"
+                " removes the definition and, without O(delete_data), never any data. V(inactive) and V(absent) are"
+                " refused while running guests use its volumes."),
+        f.Field("autostart", None, c.YES_NO, "Whether the pool becomes active when its host starts."),
+        f.Field("build", None, c.YES_NO,
+                "Whether to make what the pool needs where it is missing: the directory, file system, partition table,"
+                " volume group or ZFS pool. A device that holds anything is refused."),
+        f.Field("overwrite", None, c.YES_NO,
+                "Whether O(build) may destroy what a device holds that is not what the pool needs. A device that is in use,"
+                " mounted or part of another, is refused all the same."),
+        f.Field("delete_data", None, c.YES_NO,
+                "Whether O(state=absent) deletes every volume, and then the directory or volume group. Refused while any"
+                " guest, running or only defined, has one of them. RV(erased) lists what went."),
+        f.Field("uuid", "uuid", c.UUID, "UUID of the pool. Made by libvirt when the pool is first defined without one."),
+        f.Field("type", "@type", c.Choice(words=tuple(TYPES)),
+                "Where volumes live: files in a directory (V(dir)), on a file system of a device (V(fs)) or of a server"
+                " (V(netfs)); logical volumes (V(logical)), partitions (V(disk)), units of an iSCSI target (V(iscsi),"
+                " V(iscsi-direct)) or a SCSI host (V(scsi)), multipath devices (V(mpath)), ZFS volumes (V(zfs)), RBD images"
+                " (V(rbd)), files of a Gluster volume (V(gluster)). By default V(dir). It cannot be changed later."),
+        f.Section("source", "source", "What the pool is made of.", (
+            f.Field("hosts", "host", c.HOST, "Servers, each with C(:port) if it is not the usual one.", many=True),
+            f.Field("devices", "device/@path", c.DEVICE,
+                    "Block devices of the pool; for iSCSI the qualified name of the target.", many=True),
+            f.Field("directory", "dir/@path", c.PATH, "Directory that the server exports."),
+            f.Section("adapter", "adapter", "SCSI adapter, for O(type=scsi).", ADAPTER),
+            f.Field("name", "name", GROUP,
+                    "Name of the volume group, ZFS pool, RBD pool or Gluster volume; by default that of the pool."),
+            f.Field("initiator", "initiator/iqn/@name", c.WORD, "Qualified name that the host gives itself."),
+            f.Section("auth", "auth", "How the pool proves who it is to the server.", AUTH),
+            f.Field("format", "format/@type", c.Choice(words=FORMATS),
+                    "File system of V(fs) and V(netfs), partition table of V(disk), kind of volume group."),
+            f.Field("protocol_version", "protocol/@ver", c.Pattern(pattern=r"[0-9](\.[0-9])?", says="a version such as 4.2"),
+                    "Version of NFS.", expanded="libvirt 9.0 keeps it, older ones drop it"),
+            f.Field("vendor", "vendor/@name", c.TEXT, "Maker of the storage, for people."),
+            f.Field("product", "product/@name", c.TEXT, "What the maker calls it, for people."),
         )),
-        Field("path", "target/path", c.PATH,
-              "Directory in which the volumes appear. Must be given for V(dir), V(fs) and V(netfs)."),
-        Section("permissions", "target/permissions", "Owner and mode of the directory.", PERMISSIONS),
-        Section("features", "features", "What the file system of a directory does.", (
-            Field("cow", "cow/@state", c.YES_NO, "Whether files of the pool are copied on write, on btrfs."),
+        f.Field("path", "target/path", c.PATH,
+                "Directory in which the volumes appear. Must be given for V(dir), V(fs) and V(netfs)."),
+        f.Section("permissions", "target/permissions", "Owner and mode of the directory.", PERMISSIONS),
+        f.Section("features", "features", "What the file system of a directory does.", (
+            f.Field("cow", "cow/@state", c.YES_NO, "Whether files of the pool are copied on write, on btrfs."),
         )),
     ),
 )  # fmt: skip

@@ -6,29 +6,29 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Table
 
 # What the secret of each type is for is said in an element of its own.
 USAGE = {"volume": "volume", "ceph": "name", "iscsi": "target", "tls": "name", "vtpm": "name"}
 
-TABLE = Table(
+TABLE = f.Table(
     noun="secret", root="secret", doc="A secret that libvirt keeps.", rows=(
-        Field("type", "usage/@type", c.Choice(words=tuple(USAGE)), "What uses the secret.", required=True),
-        Field("name", None, c.TEXT, "What it is called by those who use it, unique among the secrets of its type.", required=True),
-        Field("state", None, c.Choice(words=("present", "absent")),
-              "What the secret is to be. V(absent) removes it with its value; what is encrypted with it cannot be read"
-              " any more without another copy of the value."),
-        Field("uuid", "uuid", c.UUID, "UUID of the secret. Made by libvirt when it is first defined without one."),
-        Field("ephemeral", "@ephemeral", c.YES_NO, "Whether the value is only kept in memory, until libvirt's daemon ends."),
-        Field("private", "@private", c.YES_NO,
-              "Whether libvirt never gives the value away again, to nobody. It cannot be changed later."),
-        Field("description", "description", c.TEXT, "A sentence for people."),
-        Field("value", None, c.Document(),
-              "The value, as text. That of a private secret is told from another by a keyed digest, which is kept in the"
-              " description; the key is in C(/etc/libvirt/anfitrion-digest.key), for root only.", secret=True),
-        Field("value_base64", None, c.Document(), "The value in base64, for one that is not text.", secret=True),
+        f.Field("type", "usage/@type", c.Choice(words=tuple(USAGE)), "What uses the secret.", required=True),
+        f.Field("name", None, c.TEXT, "What it is called by those who use it, unique among the secrets of its type.", required=True),
+        f.Field("state", None, c.Choice(words=("present", "absent")),
+                "What the secret is to be. V(absent) removes it with its value; what is encrypted with it cannot be read"
+                " any more without another copy of the value."),
+        f.Field("uuid", "uuid", c.UUID, "UUID of the secret. Made by libvirt when it is first defined without one."),
+        f.Field("ephemeral", "@ephemeral", c.YES_NO, "Whether the value is only kept in memory, until libvirt's daemon ends."),
+        f.Field("private", "@private", c.YES_NO,
+                "Whether libvirt never gives the value away again, to nobody. It cannot be changed later."),
+        f.Field("description", "description", c.TEXT, "A sentence for people."),
+        f.Field("value", None, c.Document(),
+                "The value, as text. That of a private secret is told from another by a keyed digest, which is kept in the"
+                " description; the key is in C(/etc/libvirt/anfitrion-digest.key), for root only.", secret=True),
+        f.Field("value_base64", None, c.Document(), "The value in base64, for one that is not text.", secret=True),
     ),
 )  # fmt: skip
 

@@ -6,24 +6,24 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Table
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.kept import QUIESCE, kept
 
-TABLE = Table(
+TABLE = f.Table(
     noun="snapshot", root="domainsnapshot", doc="A snapshot of a guest.", rows=(
-        Field("domain", None, c.NAME, "Name of the guest.", required=True),
-        Field("name", None, c.WORD, "Name of the snapshot, unique in its guest.", required=True),
-        Field("state", None, c.Choice(words=("present", "reverted", "absent")),
-              "What is to be. V(present) has the snapshot; one that is there is never taken again. V(reverted) puts the guest back"
-              " to it, whenever the task runs: what was written since is lost. V(absent) deletes it and keeps the guest as it"
-              " is; what an external one holds apart is merged."),
-        Field("kind", None, c.Choice(words=("internal", "external")),
-              "V(internal) keeps it inside the qcow2 images, of a running guest with its memory. V(external) has the guest write"
-              " to new images from now on, which lie on the old ones; the memory is not kept. By default V(internal)."),
+        f.Field("domain", None, c.NAME, "Name of the guest.", required=True),
+        f.Field("name", None, c.WORD, "Name of the snapshot, unique in its guest.", required=True),
+        f.Field("state", None, c.Choice(words=("present", "reverted", "absent")),
+                "What is to be. V(present) has the snapshot; one that is there is never taken again. V(reverted) puts the guest back"
+                " to it, whenever the task runs: what was written since is lost. V(absent) deletes it and keeps the guest as it"
+                " is; what an external one holds apart is merged."),
+        f.Field("kind", None, c.Choice(words=("internal", "external")),
+                "V(internal) keeps it inside the qcow2 images, of a running guest with its memory. V(external) has the guest write"
+                " to new images from now on, which lie on the old ones; the memory is not kept. By default V(internal)."),
         QUIESCE,
-        Field("description", None, c.TEXT, "A sentence for people. Only counts when the snapshot is taken."),
-        Field("series", None, c.WORD, "How the names of snapshots begin of which O(keep) and O(keep_days) count."),
+        f.Field("description", None, c.TEXT, "A sentence for people. Only counts when the snapshot is taken."),
+        f.Field("series", None, c.WORD, "How the names of snapshots begin of which O(keep) and O(keep_days) count."),
         *kept("of the O(series)"),
     ),
 )  # fmt: skip

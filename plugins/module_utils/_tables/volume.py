@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _codecs as c
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields as f
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._fields import Field, Section, Table
 from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.pool import PERMISSIONS
 
 FORMATS = ("raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "iso", "dmg", "parallels")
@@ -27,85 +27,85 @@ class Format(c.Choice):
 FORMAT = Format(words=FORMATS)
 
 BACKING = (
-    Field("path", "path", c.PATH, "Path of the image; or O(backing.pool) and O(backing.volume)."),
-    Field("pool", None, c.NAME, "Name of the pool that holds it."),
-    Field("volume", None, c.NAME, "Name of the volume."),
-    Field("format", "format/@type", FORMAT, "Its format; never guessed.", required=True),
+    f.Field("path", "path", c.PATH, "Path of the image; or O(backing.pool) and O(backing.volume)."),
+    f.Field("pool", None, c.NAME, "Name of the pool that holds it."),
+    f.Field("volume", None, c.NAME, "Name of the volume."),
+    f.Field("format", "format/@type", FORMAT, "Its format; never guessed.", required=True),
 )
 
 # Where the content of a new volume comes from. No XML holds it.
 SOURCE = (
-    Field("pool", None, c.NAME, "Name of the pool of the volume to clone, by default that of the new one."),
-    Field("volume", None, c.NAME, "Name of the volume to clone. It must not be written by a running guest."),
-    Field("path", None, c.PATH, "File of the host with the content."),
-    Field("url", None, c.Pattern(pattern="(https?|ftp|file)://[^ ]+", says="an address of http, https, ftp or file"),
-          "Where the host fetches the content."),
-    Field("checksum", None,
-          c.Pattern(pattern="(sha256|sha512|sha384|sha1|md5):([0-9a-fA-F]+|/[^ ]+|(https?|ftp|file)://[^ ]+)",
-                    says="for example sha256:9f86… or sha256:https://example.org/SHA256SUMS"),
-          "What the file at O(source.path) or O(source.url) must have, as C(algorithm:digits), or C(algorithm:) and the path or address of"
-          " a file of sums, as sha256sum(1) writes it or as BSD does, that has a line for its name."),
-    Field("cache", None, c.PATH,
-          "Directory of the host in which what is fetched from O(source.url) is kept, so that one address with one digest is"
-          " fetched once. It is made if it is missing, and must be writable by root alone. Needs O(source.checksum), against which the"
-          " file is held each time; what is old in it is not taken away. Nothing is kept if not given."),
-    Field("format", None, FORMAT, "Format of what is at O(source.path) or O(source.url); never guessed."),
+    f.Field("pool", None, c.NAME, "Name of the pool of the volume to clone, by default that of the new one."),
+    f.Field("volume", None, c.NAME, "Name of the volume to clone. It must not be written by a running guest."),
+    f.Field("path", None, c.PATH, "File of the host with the content."),
+    f.Field("url", None, c.Pattern(pattern="(https?|ftp|file)://[^ ]+", says="an address of http, https, ftp or file"),
+            "Where the host fetches the content."),
+    f.Field("checksum", None,
+            c.Pattern(pattern="(sha256|sha512|sha384|sha1|md5):([0-9a-fA-F]+|/[^ ]+|(https?|ftp|file)://[^ ]+)",
+                      says="for example sha256:9f86… or sha256:https://example.org/SHA256SUMS"),
+            "What the file at O(source.path) or O(source.url) must have, as C(algorithm:digits), or C(algorithm:) and the path or address of"
+            " a file of sums, as sha256sum(1) writes it or as BSD does, that has a line for its name."),
+    f.Field("cache", None, c.PATH,
+            "Directory of the host in which what is fetched from O(source.url) is kept, so that one address with one digest is"
+            " fetched once. It is made if it is missing, and must be writable by root alone. Needs O(source.checksum), against which the"
+            " file is held each time; what is old in it is not taken away. Nothing is kept if not given."),
+    f.Field("format", None, FORMAT, "Format of what is at O(source.path) or O(source.url); never guessed."),
 )
 
 DOWNLOAD = (
-    Field("path", None, c.PATH, "File of the host that is to hold the content.", required=True),
-    Field("format", None, FORMAT, "Format of the file, by default V(raw)."),
-    Field("overwrite", None, c.YES_NO, "Whether a file that is there with another content is replaced."),
+    f.Field("path", None, c.PATH, "File of the host that is to hold the content.", required=True),
+    f.Field("format", None, FORMAT, "Format of the file, by default V(raw)."),
+    f.Field("overwrite", None, c.YES_NO, "Whether a file that is there with another content is replaced."),
 )
 
 ENCRYPTION = (
-    Field("format", "@format", c.Choice(words=("luks",)), "How it is encrypted."),
-    Field("secret", "secret[@type='passphrase']/@usage", c.TEXT,
-          "Name of the secret with the password, see M(anfitrion.kvm.kvm_secret). By default C(pool/name) of the volume."),
-    Field("password", None, c.Document(),
-          "The password. It is put into the secret, which is made if it is missing, and never given away.", secret=True),
+    f.Field("format", "@format", c.Choice(words=("luks",)), "How it is encrypted."),
+    f.Field("secret", "secret[@type='passphrase']/@usage", c.TEXT,
+            "Name of the secret with the password, see M(anfitrion.kvm.kvm_secret). By default C(pool/name) of the volume."),
+    f.Field("password", None, c.Document(),
+            "The password. It is put into the secret, which is made if it is missing, and never given away.", secret=True),
 )  # fmt: skip
 
 WIPES = ("zero", "nnsa", "dod", "bsi", "gutmann", "schneier", "pfitzner7", "pfitzner33", "random", "trim")  # virStorageVolWipeAlgorithm
 
-TABLE = Table(
+TABLE = f.Table(
     noun="volume", root="volume", doc="A storage volume.", rows=(
-        Field("pool", None, c.NAME, "Name of the pool that holds the volume.", required=True),
-        Field("name", None, c.NAME, "Name of the volume, unique in its pool.", required=True),
-        Field("state", None, c.Choice(words=("present", "absent")),
-              "What the volume is to be. V(absent) deletes its data; it is refused while any guest, running or only"
-              " defined, or another volume uses it."),
-        Field("capacity", "capacity", c.ByteSize(),
-              "Size that a guest sees, such as V(40GiB). It may grow later, in a running guest too; it only shrinks with"
-              " O(shrink)."),
-        Field("shrink", None, c.YES_NO,
-              "Whether the volume may get smaller than it is. What is beyond the new end is lost. Refused while a running"
-              " guest uses it."),
-        Field("allocation", "allocation", c.BYTES,
-              "How much of it to take from the pool at once, V(0B) for none. Only counts when the volume is created.",
-              expanded="it grows as the guest writes"),
-        Field("preallocation", None, c.Choice(words=("off", "metadata", "falloc", "full")),
-              "How a new image is laid out. V(off) takes space as it is written, V(metadata) has the tables of the format"
-              " in place, V(falloc) takes all of the space, V(full) writes all of it too. Only counts when the volume is"
-              " created."),
-        Field("format", "target/format/@type", FORMAT,
-              "Format of the image, by default V(qcow2) in a directory. It cannot be changed later."),
-        Section("backing", "backingStore", "The image below, of which this one holds only what differs. It cannot be"
-                " changed later, see O(flatten).", BACKING),
-        Field("flatten", None, c.YES_NO,
-              "Whether the volume is to stand alone. What it has from the image below is copied into it, also while a"
-              " guest runs with it."),
-        Section("source", None, "Where the content of a new volume comes from. The image is made under another name, checked,"
-                " and then gets its own. Only counts when the volume is created.", SOURCE),
-        Field("changes", None, c.Choice(words=("commit", "discard")),
-              "What becomes of what an image with a O(backing) holds of its own. V(commit) writes it into the image below,"
-              " also while a guest runs with it; V(discard) forgets it, and is refused then. The image stays, and is empty."),
-        Section("download", None, "A file that is to hold the content of the volume. One that is there is compared.", DOWNLOAD),
-        Section("encryption", "target/encryption", "Encryption of the content by QEMU. It cannot be changed later.", ENCRYPTION),
-        Field("wipe", None, c.Choice(words=WIPES),
-              "How the content is overwritten before O(state=absent) deletes it. All but V(zero) and V(trim) need scrub(1)."),
-        Section("permissions", "target/permissions", "Owner and mode. Owner and group only count when the volume is"
-                " created, libvirt hands the file to the guest's user while it runs.", PERMISSIONS),
+        f.Field("pool", None, c.NAME, "Name of the pool that holds the volume.", required=True),
+        f.Field("name", None, c.NAME, "Name of the volume, unique in its pool.", required=True),
+        f.Field("state", None, c.Choice(words=("present", "absent")),
+                "What the volume is to be. V(absent) deletes its data; it is refused while any guest, running or only"
+                " defined, or another volume uses it."),
+        f.Field("capacity", "capacity", c.ByteSize(),
+                "Size that a guest sees, such as V(40GiB). It may grow later, in a running guest too; it only shrinks with"
+                " O(shrink)."),
+        f.Field("shrink", None, c.YES_NO,
+                "Whether the volume may get smaller than it is. What is beyond the new end is lost. Refused while a running"
+                " guest uses it."),
+        f.Field("allocation", "allocation", c.BYTES,
+                "How much of it to take from the pool at once, V(0B) for none. Only counts when the volume is created.",
+                expanded="it grows as the guest writes"),
+        f.Field("preallocation", None, c.Choice(words=("off", "metadata", "falloc", "full")),
+                "How a new image is laid out. V(off) takes space as it is written, V(metadata) has the tables of the format"
+                " in place, V(falloc) takes all of the space, V(full) writes all of it too. Only counts when the volume is"
+                " created."),
+        f.Field("format", "target/format/@type", FORMAT,
+                "Format of the image, by default V(qcow2) in a directory. It cannot be changed later."),
+        f.Section("backing", "backingStore", "The image below, of which this one holds only what differs. It cannot be"
+                  " changed later, see O(flatten).", BACKING),
+        f.Field("flatten", None, c.YES_NO,
+                "Whether the volume is to stand alone. What it has from the image below is copied into it, also while a"
+                " guest runs with it."),
+        f.Section("source", None, "Where the content of a new volume comes from. The image is made under another name, checked,"
+                  " and then gets its own. Only counts when the volume is created.", SOURCE),
+        f.Field("changes", None, c.Choice(words=("commit", "discard")),
+                "What becomes of what an image with a O(backing) holds of its own. V(commit) writes it into the image below,"
+                " also while a guest runs with it; V(discard) forgets it, and is refused then. The image stays, and is empty."),
+        f.Section("download", None, "A file that is to hold the content of the volume. One that is there is compared.", DOWNLOAD),
+        f.Section("encryption", "target/encryption", "Encryption of the content by QEMU. It cannot be changed later.", ENCRYPTION),
+        f.Field("wipe", None, c.Choice(words=WIPES),
+                "How the content is overwritten before O(state=absent) deletes it. All but V(zero) and V(trim) need scrub(1)."),
+        f.Section("permissions", "target/permissions", "Owner and mode. Owner and group only count when the volume is"
+                  " created, libvirt hands the file to the guest's user while it runs.", PERMISSIONS),
     ),
 )  # fmt: skip
 
