@@ -48,6 +48,7 @@ last_change:
   sample: {"token": "network-0123456789ab", "state": "armed", "seconds_left": 57, "said": ""}
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.bridge import BRIDGES_TOLD
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 

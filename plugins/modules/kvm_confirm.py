@@ -62,6 +62,7 @@ pending_restart:
   sample: []
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.confirm import CHANGE
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
 

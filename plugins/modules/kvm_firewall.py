@@ -116,6 +116,7 @@ results:
   sample: [{"name": "vms", "changed": false, "changes": [], "steps": []}]
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall import NETWORKS
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
 

@@ -35,6 +35,7 @@ networks:
   sample: [{"name": "vms", "bridge": "virbr1", "subnet": "192.168.60.0/24", "mode": "nat", "forwards": []}]
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall import NETWORKS
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 

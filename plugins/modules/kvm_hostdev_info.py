@@ -86,6 +86,7 @@ iommu:
   sample: {active: true, units: [dmar0], groups: 23}
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.devices import DEVICES
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 

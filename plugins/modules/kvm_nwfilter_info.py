@@ -38,6 +38,7 @@ nwfilters:
   sample: [{"name": "no-mail", "xml": "<filter name='no-mail'>…</filter>"}]
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 

@@ -70,6 +70,7 @@ results:
   elements: dict
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.place import PLACEMENT
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
 

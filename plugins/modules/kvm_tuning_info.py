@@ -45,6 +45,7 @@ found:
   sample: {"ksm.pages_to_scan": "100"}
 """
 
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.tuning import TUNING
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 

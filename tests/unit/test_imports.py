@@ -35,6 +35,7 @@ MOST_LINES = 30
 
 # What is pure, lowest first: a file may import from its own line and those above it.
 LAYERS = (
+    ("_once",),
     ("_errors",),
     ("_codecs", "_xml"),
     ("_fields",),
