@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import boot, capacity, placement
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.census import Disk, Guest, Network, Pool
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import boot, capacity, findings, placement
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.census import Disk, Guest
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.declared import Network, Pool
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.next_boot import NextBoot
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.topology import Host, Node
@@ -60,7 +61,7 @@ def test_a_guest_counts_as_it_is_to_be_not_twice() -> None:
 @pytest.mark.row("S09")
 def test_what_is_too_much_for_one_guest_is_found() -> None:
     ones = [guest("fat", vcpus=9), guest("far", nodes=frozenset({3})), guest("off", cpus=frozenset({8})), guest("many", devices=("x",) * 33)]
-    told = {finding.guests[0]: finding for finding in capacity.findings(HOST, ones) if len(finding.guests) == 1}
+    told = {finding.guests[0]: finding for finding in findings.findings(HOST, ones) if len(finding.guests) == 1}
     assert "the host has 8 CPUs" in told["fat"].what
     assert "node 3" in told["far"].what
     assert "CPU 8" in told["off"].what
@@ -70,7 +71,7 @@ def test_what_is_too_much_for_one_guest_is_found() -> None:
 
 def test_the_kernel_that_promises_no_more_than_it_has_is_asked_first() -> None:
     strict = replace(HOST, overcommit=2, promise=GIB // 2)
-    assert "vm.overcommit_memory is 2 and 512 MiB" in capacity.findings(strict, [guest()])[0].what
+    assert "vm.overcommit_memory is 2 and 512 MiB" in findings.findings(strict, [guest()])[0].what
 
 
 GUESTS = st.lists(
@@ -85,7 +86,7 @@ def test_more_guests_never_make_a_host_emptier(some: list[Guest], more: list[Gue
     less, all_of_them = capacity.report(HOST, some), capacity.report(HOST, some + more)
     assert all_of_them.need.vcpus >= less.need.vcpus
     assert all_of_them.swap_needed >= less.swap_needed
-    assert len(capacity.findings(HOST, some + more)) >= len(capacity.findings(HOST, some))
+    assert len(findings.findings(HOST, some + more)) >= len(findings.findings(HOST, some))
 
 
 ONE = st.builds(

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Callable
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.census import Disk, Guest, Network, Pool
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import pci
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.census import Disk, Guest
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.declared import Network, Pool
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import pf
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.next_boot import NextBoot
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.topology import size
 
@@ -85,7 +86,7 @@ def _subnets(network: Network) -> list[str]:
 def _network(boot: NextBoot, network: Network) -> list[str]:
     """Return why a network does not start."""
     if network.pf:
-        address = next((pf for pf, name in pci.physical_functions(boot.root).items() if name == network.pf), None)
+        address = next((one for one, name in pf.physical_functions(boot.root).items() if name == network.pf), None)
         if address is None:
             return [f"{network.pf} is no physical function of this host"]
         return [] if boot.vfs.get(address) else [f"{network.pf} has no virtual functions at boot"]

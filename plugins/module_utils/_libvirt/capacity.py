@@ -13,11 +13,9 @@ from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.census import Guest
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.topology import Host, size
-from ansible_collections.anfitrion.kvm.plugins.module_utils._tables.limits import BY_NAME
 
 GIB = 1 << 30
 OVERHEAD = 256 << 20  # QEMU itself, its queues and video memory; page tables come on top
-DISK_REQUESTS = 128
 
 
 @dataclass(frozen=True)
@@ -110,36 +108,7 @@ class Finding:
     guests: tuple[str, ...] = ()
 
 
-def findings(host: Host, guests: list[Guest], max_vcpus: int | None = None, aio: int | None = None) -> list[Finding]:
-    """Return everything that does not fit, the worst first."""
-    whole = report(host, guests)
-    found = [*_pages(host, guests), *_of_guests(host, guests, max_vcpus), *_memory(host, whole)]
-    for number in host.nodes if len(host.nodes) > 1 else ():
-        one = node_report(host, number, guests)
-        if one.need.fixed + one.need.soft > one.usable:
-            names = tuple(guest.name for guest in guests if guest.nodes == {number})
-            asked = (one.need.fixed + one.need.soft) >> 20
-            found.append(Finding("fail" if one.need.fixed > one.usable else "warn",
-                                 f"node {number}: guests bound to it need {asked} MiB, it has {one.usable >> 20} MiB", names))  # fmt: skip
-    advised = BY_NAME["cpu_ratio"].advised or 0
-    if whole.cpu_ratio is not None and whole.cpu_ratio > advised:
-        found.append(Finding("warn", f"{whole.need.vcpus} vCPUs on {whole.cpus} CPUs are {whole.cpu_ratio} to 1, advised {advised}"))
-    disks = sum(len(guest.disks) for guest in guests)
-    if aio is not None and disks * DISK_REQUESTS > aio:
-        found.append(Finding("warn", f"{disks} disks may need {disks * DISK_REQUESTS} native I/O requests, fs.aio-max-nr is {aio}"))
-    return sorted(found, key=lambda one: one.verdict != "fail")
-
-
-def _memory(host: Host, whole: Report) -> list[Finding]:
-    found = []
-    if whole.need.fixed > whole.usable:
-        found.append(Finding("fail", f"memory that must stay in place: {whole.need.fixed >> 20} MiB, the host can give {whole.usable >> 20} MiB"))
-    elif whole.swap_needed > host.swap:
-        found.append(Finding("warn", f"overcommit needs {whole.swap_needed >> 20} MiB of swap, the host has {host.swap >> 20} MiB"))
-    return found
-
-
-def _pages(host: Host, guests: list[Guest]) -> list[Finding]:
+def lacking_pages(host: Host, guests: list[Guest]) -> list[Finding]:
     """Return huge pages that are too few, in all and on the nodes that guests are bound to."""
     found = []
     for kib in sorted({guest.pages for guest in guests if guest.pages}):
@@ -150,29 +119,6 @@ def _pages(host: Host, guests: list[Guest]) -> list[Finding]:
             asked = need(some).pages.get(kib, 0)
             if asked > has:
                 found.append(Finding("fail", f"huge pages of {size(kib)}: {asked} needed, {where} has {has}", tuple(g.name for g in some)))
-    return found
-
-
-def _of_guests(host: Host, guests: list[Guest], max_vcpus: int | None) -> list[Finding]:
-    """Return what is too much for one guest alone."""
-    most = max_vcpus or BY_NAME["vcpus_of_a_guest"].at_most or 0
-    devices = BY_NAME["vfio_devices_of_a_guest"]
-    found = []
-    for guest in guests:
-        told = (guest.name,)
-        if guest.vcpus > most:
-            found.append(Finding("fail", f"{guest.vcpus} vCPUs, KVM gives one guest {most}", told))
-        elif guest.vcpus > len(host.cpus):
-            found.append(Finding("fail", f"{guest.vcpus} vCPUs in one guest, the host has {len(host.cpus)} CPUs", told))
-        if guest.nodes - set(host.nodes):
-            found.append(Finding("fail", f"bound to node {min(guest.nodes - set(host.nodes))}, which this host has not", told))
-        if guest.cpus - host.cpus:
-            found.append(Finding("fail", f"pinned to CPU {min(guest.cpus - host.cpus)}, which this host has not", told))
-        if len(guest.devices) > (devices.advised or 0):
-            found.append(Finding("warn", f"{len(guest.devices)} VFIO devices in one guest, advised {devices.advised} ({devices.source})", told))
-        if host.overcommit == 2 and not guest.active and not guest.pages and guest.memory > host.promise:
-            words = f"vm.overcommit_memory is 2 and {max(0, host.promise) >> 20} MiB may still be promised, it asks {guest.memory >> 20} MiB"
-            found.append(Finding("fail", words, told))
     return found
 
 
@@ -190,7 +136,7 @@ def refusal(host: Host, running: list[Guest], one: Guest, limits: dict[str, Any]
         share = f"{whole.memory_ratio} of" if whole.memory_ratio is not None else "more than"
         left = max(0, whole.usable - whole.need.fixed)
         words.append(f"{whole.need.soft >> 20} MiB of guests would be {share} the {left >> 20} MiB left to them, the limit is {limits['memory']}")
-    words += [finding.what for finding in _pages(host, [*others, one]) if one.name in finding.guests]
+    words += [finding.what for finding in lacking_pages(host, [*others, one]) if one.name in finding.guests]
     for number in sorted(one.nodes) if len(one.nodes) == 1 and len(host.nodes) > 1 else ():
         if number in host.nodes and limits.get("memory") is not None:
             part = node_report(host, number, [*others, one])

@@ -12,7 +12,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _xml
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import PCI
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import connect, libvirt, told
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import hostdev, pci
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import hostdev, pf
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.port import Port
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.users import (
@@ -215,7 +215,7 @@ def _give(handle: Any, guest: str, root: Root, port: Port, index: int, device: A
 
 def _present(root: Root, port: Port, index: int) -> str:
     """Return the address that a VF has now."""
-    vfs = pci.virtual_functions(root, port.address)
+    vfs = pf.virtual_functions(root, port.address)
     if index >= len(vfs):
         raise KvmError(f"{port.who} has no VF {index} now")
     return vfs[index]

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import boot, capacity, census
+from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt import boot, capacity, census, declared, findings
 from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.connection import LIBVIRT, URI, Libvirt, libvirt
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import nested, pci, process, topology, tuning
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import nested, pci, pf, process, topology, tuning
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.next_boot import NextBoot
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Plan
@@ -59,7 +59,7 @@ def _virtualization(root: Root) -> dict[str, Any]:
             "interface": name, "numa_node": _numa_node(root, address), "total_vfs": root.number(pci.path(address, "sriov_totalvfs")),
             "vfs": root.number(pci.path(address, "sriov_numvfs")),
         }
-        for address, name in pci.physical_functions(root).items()
+        for address, name in pf.physical_functions(root).items()
     }  # fmt: skip
     return {
         "module": module, "kvm": root.exists("/dev/kvm"), "nested": nested.read(root),
@@ -94,7 +94,7 @@ def _capacity(session: Libvirt, root: Root, host: topology.Host, guests: list[ce
     """Return how full the host and each node is: with what runs, and with what starts with the host and runs."""
     now = [guest for guest in guests if guest.active]
     all_of_them = [guest for guest in guests if guest.active or guest.autostart]
-    found = capacity.findings(host, all_of_them, _most_vcpus(session), root.number("/proc/sys/fs/aio-max-nr"))
+    found = findings.findings(host, all_of_them, _most_vcpus(session), root.number("/proc/sys/fs/aio-max-nr"))
     return {
         "running": capacity.report(host, now).told(),
         "with_autostart": capacity.report(host, all_of_them).told(),
@@ -114,8 +114,8 @@ def _boot(session: Libvirt, root: Root, host: topology.Host, guests: list[census
             groups[""] = {line.strip() for line in done.out.splitlines()} if done.rc == 0 else set()
         return name in groups[""]
 
-    asked = boot.Asked(lambda pool, volume: census.volume_path(session, pool, volume), has_group)
-    told = boot.foretell(NextBoot(root, host), asked, census.networks(session), census.pools(session), guests)
+    asked = boot.Asked(lambda pool, volume: declared.volume_path(session, pool, volume), has_group)
+    told = boot.foretell(NextBoot(root, host), asked, declared.networks(session), declared.pools(session), guests)
     return [asdict(verdict) for verdict in told]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, others, pci
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, pci, usb
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 
 
@@ -41,7 +41,7 @@ def _reasons(root: Root, wanted: dict[str, Any], changed: set[str]) -> Iterator[
         if name and not (disk.get("readonly") or disk.get("shareable")):
             yield from ((option, f"{disk['block']} is {use}") for use in needs.block_uses(root, name))
     if any(option.startswith("usb_hostdevs[") for option in changed):
-        devices, here = _present(wanted, "usb_hostdevs"), others.usb(root)
+        devices, here = _present(wanted, "usb_hostdevs"), usb.usb(root)
         for one in (one for one in here if any(_same(one, device) for device in devices)):
             yield from (("usb_hostdevs", f"the host needs {one['vendor']}:{one['product']}: {need}") for need in one["host_needs"])
 

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import PCI
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import driver, others, pci, port, selector, sriov, sriov_boot
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import driver, others, pci, pf, port, selector, sriov, sriov_boot, usb
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import Part, joined
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.users import Guests, Users, with_ledger
@@ -95,7 +95,7 @@ def _parts(devices: Devices, wanted: dict[str, Any]) -> list[Part]:
         return [driver.part(root, address, wanted["driver"], devices.requested, devices.users(), allowed)]
     if not sriov_asked:
         return []
-    address = pci.resolve_pf(root, wanted)
+    address = pf.resolve_pf(root, wanted)
     if "vfs" in wanted:
         _refuse_rivals(root)
     return [sriov.part(root, address, wanted, devices.users(), devices.guests)]
@@ -112,7 +112,7 @@ def _absent(devices: Devices, wanted: dict[str, Any]) -> list[Part]:
     names = ("name",) if wanted.get("pf") else ("address",)
     kept = {key: boot for key, boot in sriov_boot.every(root).items() if getattr(boot, names[0]) == (wanted.get("pf") or wanted["address"])}
     try:
-        address = pci.resolve_pf(root, wanted)
+        address = pf.resolve_pf(root, wanted)
     except KvmError:
         if not kept:
             raise
@@ -136,7 +136,7 @@ def _refuse_rivals(root: Root) -> None:
 def read(devices: Devices, name: str | None) -> list[dict[str, Any]]:
     """Return every PF, and every device in the hands of vfio-pci, as the module takes them; or the one named."""
     root = devices.root
-    functions = pci.physical_functions(root)
+    functions = pf.physical_functions(root)
     ledger = devices.guests.ledger()
     held = with_ledger(devices.users(), ledger)
     found = []
@@ -187,4 +187,4 @@ def facts(devices: Devices) -> dict[str, Any]:
     units, groups = root.list("/sys/class/iommu"), root.list("/sys/kernel/iommu_groups")
     iommu = {"active": bool(units and groups), "units": sorted(units), "groups": len(groups)}
     unknown = devices.guests.ledger().unknown
-    return {"iommu": iommu, "ledger_unknown": unknown, "usb": others.usb(root), "block": others.block(root), "mediated": others.mediated(root)}
+    return {"iommu": iommu, "ledger_unknown": unknown, "usb": usb.usb(root), "block": others.block(root), "mediated": others.mediated(root)}

@@ -15,6 +15,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node import (
     hugepages,
     hugepages_boot,
     pci,
+    pf,
     sriov_boot,
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
@@ -76,7 +77,7 @@ class NextBoot:
         """Number of virtual functions by the PCI address of their physical function."""
         found = {}
         kept = sriov_boot.every(self.root)
-        for address, name in pci.physical_functions(self.root).items():
+        for address, name in pf.physical_functions(self.root).items():
             # By its MAC address as at boot; where it has another one now (below a bond), by where it was when its file was written.
             there = [key for key, boot in kept.items() if boot.address == address]
             key = next((key for key in (self._digits(name), *there) if key in kept), None)
@@ -100,10 +101,10 @@ class NextBoot:
 
     def why_no_device(self, address: str) -> str | None:
         """Return why a PCI device will not be there; None if it will."""
-        for pf, count in self.vfs.items():
-            links = pci.virtual_functions(self.root, pf)
+        for place, count in self.vfs.items():
+            links = pf.virtual_functions(self.root, place)
             if address in links and links.index(address) >= count:
-                return f"virtual function {links.index(address)} of {pf} is not made at boot ({count} are)"
+                return f"virtual function {links.index(address)} of {place} is not made at boot ({count} are)"
             if address in links:
                 return None
         if not self.root.exists(pci.path(address)):

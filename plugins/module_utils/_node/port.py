@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, pci, users
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, pci, pf, users
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 
 UNSET = {"mac": "00:00:00:00:00:00", "vlan": 0, "qos": 0, "trust": False, "min_tx_rate": 0, "max_tx_rate": 0}
@@ -55,7 +55,7 @@ class Port:
 
 def observe(root: Root, address: str, held: users.Users, ledger: users.Ledger) -> Port:
     """Return what a PF has now."""
-    name = pci.uplink(root, address)
+    name = pf.uplink(root, address)
     told = link(root, name) if name else {}
     known = needs.addresses(root)
     attributes = attributes_of(told)
@@ -69,7 +69,7 @@ def observe(root: Root, address: str, held: users.Users, ledger: users.Ledger) -
         up="UP" in told.get("flags", []),
         vfs=tuple(
             Vf(vf, tuple(held(vf)), tuple(needs.host_uses_vf(root, vf, known)), attributes.get(index, {}), tuple(ledger.stopped.get(vf, ())))
-            for index, vf in enumerate(pci.virtual_functions(root, address))
+            for index, vf in enumerate(pf.virtual_functions(root, address))
         ),
         mac=told.get("permaddr") or told.get("address"),
         driver=pci.driver(root, address),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import pci, vfio_boot
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import pci, pf, serial_numbers, vfio_boot
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 
 CLASSES = {
@@ -35,8 +35,8 @@ def select(root: Root, wanted: dict[str, Any]) -> list[str]:
 
 def _virtual(root: Root, asked: dict[str, Any]) -> list[str]:
     """Return the VFs of a PF, or the one of an index; the PF itself is not among them."""
-    address = pci.resolve_pf(root, {"pf": asked["pf"]})
-    vfs = pci.virtual_functions(root, address)
+    address = pf.resolve_pf(root, {"pf": asked["pf"]})
+    vfs = pf.virtual_functions(root, address)
     if "index" not in asked:
         return vfs
     if asked["index"] >= len(vfs):
@@ -50,7 +50,7 @@ def _fits(root: Root, address: str, asked: dict[str, Any]) -> bool:
         "class": lambda value: (root.read(pci.path(address, "class")) or "").startswith(str(CLASSES.get(value, value))),
         "driver": lambda value: value in _drivers(root, address),
         "numa_node": lambda value: root.number(pci.path(address, "numa_node")) == value,
-        "serial": lambda value: value in (*pci.serials(root, address), *vfio_boot.recalled(root, address).get("serials", [])),
+        "serial": lambda value: value in (*serial_numbers.serials(root, address), *vfio_boot.recalled(root, address).get("serials", [])),
         "mac": lambda value: value in _macs(root, address),
     }
     return all(tests[name](value) for name, value in asked.items() if name in tests)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, pci, sriov_boot, users
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import needs, pci, pf, sriov_boot, users
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE, Part, Write, write_step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.port import (
@@ -197,7 +197,7 @@ def _make(root: Root, port: Port, path: tuple[int, ...], attributes: dict[int, d
 
 def _bind(root: Root, port: Port) -> None:
     """Show the VFs that have no driver to the drivers, and wait until udev has named their interfaces."""
-    for vf in pci.virtual_functions(root, port.address):
+    for vf in pf.virtual_functions(root, port.address):
         if pci.driver(root, vf) is None:
             root.write("/sys/bus/pci/drivers_probe", vf)
     root.run(["udevadm", "settle", "--timeout=30"])
@@ -207,7 +207,7 @@ def _set_eswitch(root: Root, port: Port, mode: str) -> None:
     """Set the mode of the switch; mlx5 takes it only while no driver holds a VF."""
     if eswitch(root, port.address) == mode:
         return
-    bound = [vf for vf in pci.virtual_functions(root, port.address) if pci.driver(root, vf)]
+    bound = [vf for vf in pf.virtual_functions(root, port.address) if pci.driver(root, vf)]
     for vf in bound:
         root.write(pci.path(vf, "driver", "unbind"), vf)
     done = root.run(["devlink", "dev", "eswitch", "set", f"pci/{port.address}", "mode", mode])
@@ -225,7 +225,7 @@ def _await(root: Root, port: Port, count: int) -> None:
     if got != count:
         raise KvmError(f"vfs.count: asked {count}, the driver made {got}")
     end = time.monotonic() + WAIT
-    while len(pci.virtual_functions(root, port.address)) != count:
+    while len(pf.virtual_functions(root, port.address)) != count:
         if time.monotonic() > end:
             raise KvmError(f"vfs.count: not all of {count} VFs appeared in {WAIT:.0f} s")
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import pci
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import pci, serial_numbers
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import Part, file_part, persisted_changes
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import HEADER, Root
 
@@ -71,7 +71,7 @@ def recalled(root: Root, address: str) -> Record:
 def _record(root: Root, address: str) -> Record:
     if pci.held_by_vfio(root, address):
         return {**recalled(root, address), "ids": ids(root, address)}
-    told: Record = {"ids": ids(root, address), "driver": pci.driver(root, address), "serials": pci.serials(root, address)}
+    told: Record = {"ids": ids(root, address), "driver": pci.driver(root, address), "serials": serial_numbers.serials(root, address)}
     names = pci.interfaces(root, address)
     if names:
         told["mac"] = root.read(f"/sys/class/net/{names[0]}/address")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node import driver, hostdev, needs, others, vfio_boot
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node import driver, hostdev, needs, others, usb, vfio_boot
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Output
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.users import NoGuests, vfio_users
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Plan
@@ -212,15 +212,15 @@ def test_a_process_that_holds_a_device_by_iommufd_is_named(card: Host) -> None:
 
 @pytest.mark.row("S19")
 def test_usb_devices_and_disks_are_told_with_what_the_host_does_with_them(card: Host) -> None:
-    usb = "/sys/devices/pci0000:00/usb1/1-2"
+    place = "/sys/devices/pci0000:00/usb1/1-2"
     card.has({
-        f"{usb}/idVendor": "46f4", f"{usb}/idProduct": "0001", f"{usb}/busnum": "1", f"{usb}/devnum": "3", f"{usb}/bDeviceClass": "00",
-        f"{usb}/serial": "U1", f"{usb}/1-2:1.0/driver": "->/sys/bus/usb/drivers/usb-storage", f"{usb}/1-2:1.0/block/sdb/dev": "8:16",
+        f"{place}/idVendor": "46f4", f"{place}/idProduct": "0001", f"{place}/busnum": "1", f"{place}/devnum": "3", f"{place}/bDeviceClass": "00",
+        f"{place}/serial": "U1", f"{place}/1-2:1.0/driver": "->/sys/bus/usb/drivers/usb-storage", f"{place}/1-2:1.0/block/sdb/dev": "8:16",
         "/sys/class/block/sdb/size": "2048", "/sys/class/block/sdb/dev": "8:16",
     })  # fmt: skip
-    card.has({"/sys/bus/usb/devices/1-2": f"->{card.at(usb)}", "/sys/block/sdb": f"->{card.at(usb)}/1-2:1.0/block/sdb"})
+    card.has({"/sys/bus/usb/devices/1-2": f"->{card.at(place)}", "/sys/block/sdb": f"->{card.at(place)}/1-2:1.0/block/sdb"})
     card.set("/proc/self/mountinfo", "30 1 8:16 / /mnt rw - vfat /dev/sdb rw")
-    found = others.usb(card)
+    found = usb.usb(card)
     assert [(one["vendor"], one["serial"], one["drivers"], one["host_needs"]) for one in found] == [
         ("0x46f4", "U1", ["usb-storage"], ["sdb is mounted on /mnt"])
     ]
