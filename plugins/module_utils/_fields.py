@@ -28,14 +28,27 @@ class Rows(tuple["Row", ...]):
         return {row.name: row for row in self}
 
     @cached_property
-    def places(self) -> dict[str, list[int]]:
-        """Which rows may find something in an element that holds a name, as _xml.names() tells names."""
-        found: dict[str, list[int]] = {}
-        for place, row in enumerate(self):
-            for path in (row.path, row.fallback if isinstance(row, Field) else None):
-                if path is not None:
-                    found.setdefault(_xml.beginning(path), []).append(place)
-        return found
+    def _beginnings(self) -> list[set[str]]:
+        """One of what an element must hold, as _xml.held() tells it, for each row to find something in it."""
+        return [_beginnings_of(row) for row in self]
+
+    @cached_property
+    def _of_shape(self) -> dict[tuple[Any, ...], list[Row]]:
+        return {}
+
+    def in_element(self, element: Any, shape: tuple[Any, ...]) -> list[Row]:
+        """Return the rows that may find something in an element of this shape; each shape is looked at once, guests are much alike."""
+        rows = self._of_shape.get(shape)
+        if rows is None:
+            held = _xml.held(element)
+            rows = self._of_shape[shape] = [row for row, asked in zip(self, self._beginnings) if asked & held]
+        return rows
+
+
+def _beginnings_of(row: Row) -> set[str]:
+    if isinstance(row, Section) and row.path == ".":  # it has no element of its own, its rows look at this one
+        return set().union(*rows_of(row.rows)._beginnings)
+    return {_xml.beginning(path) for path in (row.path, row.fallback if isinstance(row, Field) else None) if path is not None}
 
 
 def rows_of(rows: tuple[Row, ...]) -> Rows:
@@ -73,6 +86,12 @@ class Field:
     dropped: Any = None
     secret: bool = False
     default: Any = None
+
+    @cached_property
+    def plain(self) -> bool:
+        """Tell whether it is the text of one place and nothing else, which most are."""
+        special = self.implies or self.many or self.fallback or self.codec.presence or hasattr(self.codec, "of_attributes")
+        return self.path is not None and not special
 
 
 @dataclass(frozen=True)
@@ -221,15 +240,16 @@ def with_places(row: Items, items: list[dict[str, Any]]) -> list[dict[str, Any]]
     return done
 
 
-def read(rows: tuple[Row, ...], element: Any) -> dict[str, Any]:
-    """Return every value that an element holds, in normal form; what it does not hold is left out."""
+def read(rows: tuple[Row, ...], element: Any, shape: tuple[Any, ...] | None = None) -> dict[str, Any]:
+    """Return every value that an element holds, in normal form; what it does not hold is left out. shape: that of the element, if known."""
     found: dict[str, Any] = {}
-    places = rows_of(rows).places
-    for place in sorted({place for name in _xml.names(element) for place in places.get(name, ())}):
-        row = rows[place]
+    shape = shape or _xml.shape(element)
+    for row in rows_of(rows).in_element(element, shape):
         value: Any = None
         if isinstance(row, Field):
             value = _read_field(row, element)
+        elif isinstance(row, Section) and row.path == ".":
+            value = read(row.rows, element, shape)
         elif isinstance(row, Section):
             inner = _xml.find(element, row.path) if row.path is not None else None
             value = read(row.rows, inner) if inner is not None else None
@@ -249,6 +269,9 @@ def holders(row: Items, element: Any) -> list[tuple[Any, dict[str, Any]]]:
 
 
 def _read_field(row: Field, element: Any) -> Any:
+    if row.plain:
+        text, unit = _xml.get(element, row.path or ".")
+        return None if text is None else _value(row, text, unit)
     if row.path is None or (row.implies and any(_xml.get(element, path)[0] != text for path, text in row.implies)):
         return None
     if row.codec.presence:

@@ -122,14 +122,22 @@ def new(tag: str) -> Element:
 
 @cache
 def beginning(path: str) -> str:
-    """Return what an element must hold for a path to lead anywhere, as names() tells it; "" where the path leads to itself."""
+    """Return what an element must hold for a path to lead anywhere, as held() tells it."""
     steps, attribute = _split(path)
-    return steps[0].tag if steps else f"@{attribute}" if attribute else ""
+    return "/".join([*(step.tag for step in steps), *([f"@{attribute}"] if attribute else [])][:2])
 
 
-def names(element: Element) -> set[str]:
-    """Return the tags of the children and the "@attributes" of an element, and "" for itself."""
-    return {"", *(child.tag for child in element), *(f"@{name}" for name in element.attrib)}
+def held(element: Element) -> set[str]:
+    """Return where paths of one step or two lead to in an element, attributes included, and "" for itself."""
+    found = {"", *(f"@{name}" for name in element.attrib)}
+    for child in element:
+        found.update((child.tag, *(f"{child.tag}/@{name}" for name in child.attrib), *(f"{child.tag}/{one.tag}" for one in child)))
+    return found
+
+
+def shape(element: Element) -> tuple[Any, ...]:
+    """Return what held() depends on, in less time."""
+    return (*element.keys(), *[(child.tag, *child.keys(), None, *[one.tag for one in child]) for child in element])
 
 
 def find(element: Element, path: str) -> Element | None:
@@ -141,9 +149,10 @@ def _first(element: Element, steps: tuple[_Step, ...]) -> Element | None:
     # Reading a guest asks this some two hundred times, mostly for an attribute of the element itself or of a child.
     if not steps:
         return element
-    for child in element.iterchildren(steps[0].tag):
-        if not steps[0].conditions or steps[0].matches(child):
-            found = _first(child, steps[1:])
+    tag, conditions = steps[0]
+    for child in element.iterchildren(tag):
+        if not conditions or steps[0].matches(child):
+            found = _first(child, steps[1:]) if len(steps) > 1 else child
             if found is not None:
                 return found
     return None
