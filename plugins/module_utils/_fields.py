@@ -28,6 +28,22 @@ class Rows(tuple["Row", ...]):
         return {row.name: row for row in self}
 
     @cached_property
+    def asked_for(self) -> list[Field]:
+        """Those that must be given, or that Ansible fills in."""
+        return [row for row in self if isinstance(row, Field) and (row.required or row.default is not None)]
+
+    @cached_property
+    def _of_names(self) -> dict[tuple[str, ...], list[Row]]:
+        return {}
+
+    def among(self, names: tuple[str, ...]) -> list[Row]:
+        """Return the rows of these names, in the order of the table. The guests of a list mostly name the same."""
+        rows = self._of_names.get(names)
+        if rows is None:
+            rows = self._of_names[names] = [row for row in self if row.name in names]
+        return rows
+
+    @cached_property
     def _beginnings(self) -> list[set[str]]:
         """One of what an element must hold, as _xml.held() tells it, for each row to find something in it."""
         return [_beginnings_of(row) for row in self]
@@ -309,9 +325,7 @@ def differences(
     item: tuple[Items, dict[str, Any]] | None = None,
 ) -> Iterator[Difference]:
     """Yield every option whose wanted value (normal form) is not the one found. What is not wanted is not looked at."""
-    for row in rows:
-        if row.name not in wanted and row.name not in purge:
-            continue
+    for row in rows_of(rows).among((*wanted, *purge)):
         want, have, option = wanted.get(row.name), found.get(row.name), f"{prefix}{row.name}"
         if isinstance(row, Field):
             if row.path is not None and not _same(row, want, have):

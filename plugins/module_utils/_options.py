@@ -11,6 +11,8 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
 from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Document
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 
+TYPES = {"str": str, "int": int, "bool": bool}  # what Ansible leaves alone; it makes one of another, and of YAML's
+STATES = ("present", "absent")
 PASSWORD = re.compile(r"""\bpasswd\s*=\s*(["'])(.+?)\1""")  # graphics of domain XML
 
 
@@ -34,7 +36,7 @@ def argument_spec(rows: tuple[_fields.Row, ...], removable: bool = False, entrie
             items = None if values is None else [one for value in values for one in (value if isinstance(value, list) else [value])]
             spec[row.name] = {"type": "list", "elements": "dict", "options": argument_spec(row.rows, True, _dicts(items))}
     if removable:
-        spec["state"] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+        spec["state"] = {"type": "str", "choices": list(STATES), "default": "present"}
     return spec
 
 
@@ -57,6 +59,36 @@ def _option(row: _fields.Field) -> dict[str, Any]:
     else:
         option.update(no_secret(row.name))
     return option
+
+
+def as_given(rows: tuple[_fields.Row, ...], wanted: dict[str, Any], removable: bool = False) -> dict[str, Any] | None:
+    """Return the stated options where each is of its type already, so that Ansible would only copy them; None where it is to look.
+
+    Copying is most of what Ansible does with a list of guests, and it looks at each of them alone.
+    """
+    rows = _fields.rows_of(rows)
+    done: dict[str, Any] = {"state": "present"} if removable else {}
+    for name, value in wanted.items():
+        row = rows.named.get(name)
+        if row is None and not (removable and name == "state" and value in STATES):
+            return None
+        done[name] = value if row is None or value is None else _value_as_given(row, value)
+        if done[name] is None:
+            return None
+    return done if all(row.name in done for row in rows.asked_for) else None
+
+
+def _value_as_given(row: _fields.Row, value: Any) -> Any:
+    if isinstance(row, _fields.Section):
+        return as_given(row.rows, value, row.removable) if type(value) is dict else None
+    if isinstance(row, _fields.Items):
+        items = [as_given(row.rows, one, True) if type(one) is dict else None for one in value] if type(value) is list else [None]
+        return None if None in items else items
+    kind, choices = TYPES.get(row.codec.type), row.codec.choices
+    if row.many and type(value) is not list:
+        return None
+    fits = all(type(one) is kind and (not choices or one in choices) for one in (value if row.many else [value]))
+    return value if fits else None
 
 
 def no_secret(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Callable, Protocol
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -192,7 +193,7 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
     if own:
         raise KvmError(f"{', '.join(sorted(own))}: give it in an entry of {kind.plural}, or for all of them in defaults")
     entries = [_merged(module.params["defaults"] or {}, entry) for entry in module.params[kind.plural]]
-    validator = ArgumentSpecValidator(_options.argument_spec(kind.table.rows, entries=entries))
+    mentioned = cache(lambda: ArgumentSpecValidator(_options.argument_spec(kind.table.rows, entries=entries)))
     done: list[dict[str, Any]] = []
     labels: set[str] = set()
     for index, entry in enumerate(entries):
@@ -201,13 +202,9 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
             _options.check_shape(kind.table.rows, entry)
         except KvmError as error:
             _fail_unchecked(module, error.about(where))
-        result = validator.validate(entry)
-        if result.error_messages:  # the whole spec says it better: what else there is
-            result = ArgumentSpecValidator(_options.argument_spec(kind.table.rows)).validate(entry)
-        if result.error_messages:
-            unknown = "unknown option " if result.unsupported_parameters else ""
-            _fail_unchecked(module, KvmError(f"{where}: {unknown}{'; '.join(result.error_messages)}"))
-        stated = _options.stated(result.validated_parameters)
+        stated = _options.as_given(kind.table.rows, entry)
+        if stated is None:
+            stated = _checked(module, kind, entry, mentioned(), where)
         module.no_log_values.update(_options.secrets(kind.table.rows, stated))
         done.append(_normal(kind, stated))
         label = _label(kind, done[-1])
@@ -215,6 +212,18 @@ def _entries(module: Any, kind: Kind) -> list[dict[str, Any]]:
             raise KvmError(f"{where}: named twice in this task")
         labels.add(label)
     return done
+
+
+def _checked(module: Any, kind: Kind, entry: dict[str, Any], validator: Any, where: str) -> dict[str, Any]:
+    """Return the stated options of an entry as Ansible makes them of what the user gave."""
+    result = validator.validate(entry)
+    if result.error_messages:  # the whole spec says it better: what else there is
+        result = ArgumentSpecValidator(_options.argument_spec(kind.table.rows)).validate(entry)
+    if result.error_messages:
+        unknown = "unknown option " if result.unsupported_parameters else ""
+        _fail_unchecked(module, KvmError(f"{where}: {unknown}{'; '.join(result.error_messages)}"))
+    stated: dict[str, Any] = _options.stated(result.validated_parameters)
+    return stated
 
 
 def _normal(kind: Kind, entry: dict[str, Any]) -> dict[str, Any]:

@@ -243,6 +243,18 @@ def test_a_spec_of_what_is_mentioned_takes_and_makes_what_the_whole_one_does(ent
         if not results[0].error_messages:
             assert _options.stated(results[0].validated_parameters) == _options.stated(results[1].validated_parameters)
             assert results[0]._no_log_values == results[1]._no_log_values
+        given = _options.as_given(ROWS, entry)
+        if given is not None:
+            assert not results[0].error_messages
+            assert given == _options.stated(results[0].validated_parameters)
+
+
+def test_options_of_their_types_are_not_given_to_ansible_and_others_are() -> None:
+    given = {"colour": "red", "tags": ["a"], "rooms": [{"name": "hall"}], "yard": {}}
+    assert _options.as_given(ROWS, given) == {"colour": "red", "tags": ["a"], "rooms": [{"name": "hall", "state": "present"}], "yard": {}}
+    rooms = (["name=hall"], [{"name": "hall", "state": "gone"}])
+    for other in ({"colour": "blue"}, {"colour": None}, {"tags": "a"}, {"nonsense": 1}, *({"rooms": one} for one in rooms)):
+        assert _options.as_given(ROWS, other) is None
 
 
 @pytest.mark.parametrize(

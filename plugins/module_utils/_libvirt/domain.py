@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 TABLE = table.TABLE
 PURGEABLE = tuple(row.name for row in TABLE.rows if isinstance(row, _fields.Items) and row.purge)
 
-FOLLOWING = ("uuid", "template", "vcpus", "memory", "serials", "consoles", "channels", "balloon")  # what complete() looks at
+FOLLOWING = ("uuid", "template", "vcpus", "memory")  # what complete() looks at for every guest, and for one with an option of these:
+FOLLOWING_OF = {"serials": "consoles", "consoles": "serials", "guest_agent": "channels", "cloud_init": "disks"}
 STANDING_STILL = ("stopped", "saved")
 CHECKED = tuple(row for row in TABLE.rows if row.name in domain_checks.RESULT_CHECKED)
 EVERY = tuple(row.name for row in TABLE.rows if isinstance(row, _fields.Items))
@@ -223,11 +224,12 @@ def _of_the_user(wanted: dict[str, Any], stated: dict[str, Any]) -> dict[str, An
 
 def _spoken_of(wanted: dict[str, Any], purge: tuple[str, ...]) -> _fields.Rows:
     """Return the rows of a definition that the options, and what follows from them, are held against."""
-    return _rows_named(frozenset((*wanted, *purge, *FOLLOWING, *(["disks"] if "cloud_init" in wanted else []))))
+    names = (*wanted, *purge)
+    return _rows_named((*names, *FOLLOWING, *(FOLLOWING_OF[name] for name in names if name in FOLLOWING_OF)))
 
 
 @cache
-def _rows_named(names: frozenset[str]) -> _fields.Rows:
+def _rows_named(names: tuple[str, ...]) -> _fields.Rows:
     return _fields.Rows(row for row in TABLE.rows if row.name in names)
 
 
