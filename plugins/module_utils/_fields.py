@@ -7,6 +7,7 @@ libvirt word. Values are plain YAML: None, or a key that is not there, means "no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -194,6 +195,18 @@ class Difference:
     row: Row
     item: tuple[Items, dict[str, Any]] | None = None
     whole_item: bool = False
+
+    def shown(self) -> tuple[Any, Any]:
+        """Return before and after as they may be told: what is secret in them is not."""
+        return _concealed(self.row, self.before), _concealed(self.row, self.after)
+
+
+def _concealed(row: Row | None, value: Any) -> Any:
+    if isinstance(value, list) and row is not None and not isinstance(row, Field):
+        return [_concealed(row, one) for one in value]
+    if isinstance(value, dict) and row is not None and not isinstance(row, Field):
+        return {name: _concealed(rows_of(row.rows).named.get(name), one) for name, one in value.items()}
+    return "(secret)" if isinstance(row, Field) and row.secret and value is not None else value
 
 
 def normal(rows: tuple[Row, ...], wanted: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -493,18 +506,53 @@ def _write_items(row: Items, element: Any, wanted: list[dict[str, Any]], purge: 
             _xml.remove(one, element)
 
 
-def unset(rows: tuple[Row, ...], element: Any, option: str) -> Difference | None:
-    """Take one scalar option, as C(cputune.shares), out of an element. Returns what changed, None if it was not there."""
-    name, _dot, rest = option.partition(".")
-    row = next((r for r in rows if r.name == name), None)
-    if isinstance(row, Section) and rest and row.path is not None:
-        inner = _xml.find(element, row.path)
-        inside = unset(row.rows, inner, rest) if inner is not None else None
-        return Difference(option, inside.before, None, inside.row) if inside else None
-    if not isinstance(row, Field) or rest or row.path is None:
-        raise KvmError(f"unset: {option} is not a scalar option of this object")
-    before = _read_field(row, element)
-    if before is None:
-        return None
-    _xml.clear(element, row.path)
-    return Difference(option, before, None, row)
+_STEP = re.compile(r"(?P<name>\w+)(?:\[(?P<item>[^\]]*)\])?(?:\.(?P<rest>.+))?")
+
+
+def unset(
+    rows: tuple[Row, ...], element: Any, option: str, prefix: str = "", item: tuple[Items, dict[str, Any]] | None = None
+) -> Difference | None:
+    """Take one option out of an element, as C(cputune.shares), C(disks[vda].cache) or all of C(interfaces[lan].bandwidth).
+
+    Returns what changed, None if it was not there. Raises KvmError for what cannot be taken out by itself: an item, and what
+    tells it from the others.
+    """
+    found = _STEP.fullmatch(option)
+    row = rows_of(rows).named.get(found["name"]) if found else None
+    if found is None or row is None or row.path is None or not _can_be_unset(row, found["item"], found["rest"], item):
+        raise KvmError(f"unset: {prefix}{option} is not a single option of this object")
+    if not found["rest"]:
+        before = _read_field(row, element) if isinstance(row, Field) else next(iter(_sections(row, element)), None)
+        if before is not None:
+            _xml.clear(element, row.path)
+        return Difference(f"{prefix}{option}", before, None, row, item) if before is not None else None
+    inner: Any = None
+    inside: tuple[Row, ...] = ()
+    if isinstance(row, Items):
+        inner, values = _item_told(row, element, found["item"])
+        inside, item = row.rows, item or (row, values)
+    elif isinstance(row, Section):
+        inner, inside = _xml.find(element, row.path), row.rows
+    here = f"{prefix}{option[: found.start('rest')]}"
+    return unset(inside, inner if inner is not None else _xml.new("none"), found["rest"], here, item)  # in none only the names are looked at
+
+
+def _item_told(row: Items, element: Any, told: str) -> tuple[Any, dict[str, Any]]:
+    """Return the element of the item that goes by a name or by any other of its keys, and its values; None without one."""
+    for holder, values in holders(row, element):
+        if told in {str(identity(row, values)), *(str(values[key]) for key in row.key if key in values)}:
+            return holder, values
+    return None, {}
+
+
+def _sections(row: Row, element: Any) -> list[dict[str, Any]]:
+    return [read(row.rows, one) for one in _xml.find_all(element, row.path or "")] if isinstance(row, Section) else []
+
+
+def _can_be_unset(row: Row, item: str | None, rest: str | None, outer: tuple[Items, dict[str, Any]] | None) -> bool:
+    """Tell whether a step of an option that is to be unset leads on, or ends where something can be taken out."""
+    if isinstance(row, Items):
+        return item is not None and rest is not None
+    if isinstance(row, Field):
+        return item is None and rest is None and not (outer and row.name in outer[0].key)
+    return item is None and (rest is not None or (row.path != "." and not row.removable))

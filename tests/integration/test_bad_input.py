@@ -129,7 +129,7 @@ CASES = {
     "a short password": Case({"graphics": [{"type": "vnc", "password": "abc"}]}, "graphics[vnc].password: expected 4 to 8 characters"),
     "an option that nobody knows": Case({"vcpu": 1}, "Unsupported parameters for (anfitrion.kvm.kvm_domain) module: vcpu"),
     "a state that nobody knows": Case({"state": "dancing"}, "value of state must be one of"),
-    "unset of what is no option": Case({"unset": ["no.such"]}, "unset: no.such is not a scalar option of this object"),
+    "unset of what is no option": Case({"unset": ["no.such"]}, "unset: no.such is not a single option of this object"),
     "text that is no xml": Case({"xml": "hello"}, "xml: line 1: Start tag expected, '<' not found"),
     "xml that is cut off": Case({"xml": "<domain><name>victim"}, "xml: line 1: "),
     "xml with a doctype": Case({"xml": "<!DOCTYPE domain SYSTEM 'file:///etc/passwd'><domain/>"}, "xml: DOCTYPE is not allowed"),

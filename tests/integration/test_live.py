@@ -185,6 +185,44 @@ def test_a_device_for_which_no_port_is_free_waits_for_the_next_start(tried: Any,
     assert real.result["pending_restart"] == [option for option, how in ways(real).items() if how == "next_boot"]
 
 
+@pytest.mark.row("P01")
+@pytest.mark.row("S11")
+def test_what_is_unset_leaves_the_definition_and_waits_in_the_running_guest(
+    tried: Any, play: Any, guest: Any, libvirtd: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(1 << 20))
+    limits = {"cache": "none", "iotune": {"total_iops_sec": 500, "total_bytes_sec": 1 << 20}}
+    nic = {"name": "lan", "type": "user", "mac": "52:54:00:0a:00:09", "link": "down"}
+    running = guest(disks=[{"target": "vda", "path": str(tmp_path / "a.raw"), **limits}], interfaces=[nic], title="Words")
+    pid, unset = running.pid, ["disks[vda].cache", "disks[vda].iotune", "interfaces[lan].link", "title"]
+    real = tried(name=running.name, unset=unset)
+    assert ways(real) == dict.fromkeys(unset, "next_boot")
+    assert real.result["pending_restart"] == unset
+    assert running.pid == pid
+    kept, now = (libvirtd.run("virsh", "dumpxml", running.name, *flags).stdout for flags in (("--inactive",), ()))
+    for text in ("cache='none'", "<total_iops_sec>", "<link state='down'", "<title>"):
+        assert text not in kept
+        assert text in now
+    assert "live_only" in play(domain(name=running.name, unset=unset, apply="live_only")).only.message
+    libvirtd.run("virsh", "destroy", running.name)
+    started, again = play([domain(name=running.name, state="running", unset=unset), domain(name=running.name, unset=unset)]).succeeded().tasks
+    assert started.result["pending_restart"] == again.result["pending_restart"] == []
+    assert not again.changed
+
+
+@pytest.mark.row("S11")
+def test_the_password_of_a_display_that_goes_is_not_told(play: Any, fresh_name: str, libvirtd: Any) -> None:
+    play(domain(name=fresh_name, **BASE, graphics=[{"type": "vnc", "listen": "127.0.0.1", "password": "geheim7"}])).succeeded()
+    for options in ({"purge": ["graphics"]}, {"graphics": [{"type": "vnc", "state": "absent"}]}):
+        check = play(domain(True, name=fresh_name, **options)).succeeded().only
+        assert check.changed
+        assert check.result["changes"][0]["before"]["password"] == "(secret)"
+        assert "geheim7" not in f"{check.result} {check.diff}"
+    play(domain(name=fresh_name, purge=["graphics"])).succeeded()
+    assert "geheim7" not in libvirtd.run("virsh", "dumpxml", "--security-info", fresh_name).stdout
+    libvirtd.run("virsh", "undefine", fresh_name)
+
+
 # Last: it starts the shared guest again ------------------------------------------------------------------------------------
 
 

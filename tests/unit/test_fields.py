@@ -177,10 +177,42 @@ def test_unset_takes_one_option_away_and_what_it_leaves_empty(house: Any) -> Non
     assert "<size" not in _xml.text_of(house)
 
 
-@pytest.mark.parametrize("option", ["rooms", "nobody", "yard", "colour.red", "rooms.name"])
+def test_unset_takes_an_option_of_an_item_and_a_whole_group_away() -> None:
+    house = _xml.parse('<house><yard area="4"/><rooms><room name="hall" number="1"><beds>2</beds></room></rooms></house>')
+    beds, yard = _fields.unset(ROWS, house, "rooms[hall].beds"), _fields.unset(ROWS, house, "yard")
+    assert beds is not None
+    assert yard is not None
+    assert (beds.option, beds.before, beds.after, beds.item and beds.item[1]["number"]) == ("rooms[hall].beds", 2, None, 1)
+    assert (yard.option, yard.before, yard.after) == ("yard", {"area": 4}, None)
+    assert _fields.unset(ROWS, house, "rooms[1].beds") is None  # by its number it is the same room
+    assert _fields.unset(ROWS, house, "rooms[attic].beds") is None
+    assert "beds" not in _xml.text_of(house)
+    assert "yard" not in _xml.text_of(house)
+    assert "hall" in _xml.text_of(house)
+
+
+def test_what_is_told_of_a_difference_has_no_secret() -> None:
+    secret = Field("key", "@key", c.WORD, "Key.", secret=True)
+    lock = Section("lock", "lock", "Lock.", (secret,))
+    doors = Items("doors", "door", ("name",), "Doors.", (Field("name", "@name", c.WORD, "Name."), secret, lock))
+    have = [{"name": "back", "key": "abc", "lock": {"key": "def"}}]
+    (gone,) = _fields.differences((doors,), {}, {"doors": have}, ("doors",))
+    assert gone.shown() == ({"name": "back", "key": "(secret)", "lock": {"key": "(secret)"}}, None)
+    (changed,) = _fields.differences((secret,), {"key": "new"}, {"key": "old"})
+    assert changed.shown() == ("(secret)", "(secret)")
+    assert (gone.before, changed.after) == (have[0], "new")  # what is done with it has it
+
+
+@pytest.mark.parametrize("option", [
+    "rooms", "nobody", "colour.red", "colour[red]", "rooms.name", "rooms[hall]", "rooms[hall].name", "rooms[hall].nobody", "rooms[attic].nobody",
+    "roof", "", "a b",
+])  # fmt: skip
 def test_unset_of_what_is_no_single_option_is_refused(house: Any, option: str) -> None:
-    with pytest.raises(KvmError, match=f"^unset: {option} is not a scalar option of this object$"):
+    before = _xml.text_of(house)
+    with pytest.raises(KvmError) as raised:
         _fields.unset(ROWS, house, option)
+    assert str(raised.value) == f"unset: {option} is not a single option of this object"
+    assert _xml.text_of(house) == before
 
 
 @pytest.mark.parametrize(

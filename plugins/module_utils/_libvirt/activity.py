@@ -194,12 +194,12 @@ def _lagging(rules: Rules, now: Situation) -> list[_fields.Difference]:
 def _changes(now: Situation, lagging: list[_fields.Difference], live: set[str], later: str) -> list[Change]:
     """Return each differing option once, with the way that it takes; one that only waits for a start is no change."""
     ways = {one.option: "live" if one.option in live else later for one in lagging}
-    changes = [Change(one.option, one.before, one.after, ways.get(one.option, "define")) for one in now.differences]
+    changes = [Change(one.option, *one.shown(), ways.get(one.option, "define")) for one in now.differences]
     if now.before is None and now.running is not None:
         changes.append(Change("persistent", False, True, "define"))
     told_of = {one.option for one in now.differences}
     return changes + [
-        Change(one.option, one.before, one.after, ways[one.option])
+        Change(one.option, *one.shown(), ways[one.option])
         for one in lagging
         if one.option not in told_of and ways[one.option] != "next_boot"
     ]

@@ -336,9 +336,7 @@ def _without_security(current: Any, after: Any) -> Any:
 
 
 def _change(difference: _fields.Difference, how: str) -> Change:
-    if getattr(difference.row, "secret", False):
-        return Change(difference.option, "(secret)" if difference.before else None, "(secret)", how)
-    return Change(difference.option, difference.before, difference.after, how)
+    return Change(difference.option, *difference.shown(), how)
 
 
 def _guest(session: Libvirt, name: str, handle: Any | None, target: Any, defined_memory: str | None) -> Guest | None:
@@ -375,6 +373,8 @@ def _live(
     pending: list[_fields.Difference] = []
     params = session.params
     lagging = _lagging(guest, wanted, purge)
+    unset = (_fields.unset(TABLE.rows, _xml.copy(guest.running), option) for option in wanted.get("unset", []))
+    pending += [one for one in unset if one is not None and not _expanded(one)]
     for way in ways(guest, lagging, TABLE.rows, params["allow_replug"]) if params["apply"] != "next_boot" else ():
         if way.step is None:
             pending += way.differences
@@ -382,7 +382,7 @@ def _live(
             steps.append(way.step)
             changes += [_change(difference, way.how) for difference in way.differences]
     if params["apply"] == "next_boot":
-        pending = lagging
+        pending += lagging
     if after is not None:  # XML of the user's is taken at the next start
         known = {*(one.option for one in pending), *(change.option for change in changes)}
         more = _lagging(guest, _fields.read(TABLE.rows, after), EVERY)

@@ -76,8 +76,8 @@ LIFE = (
         " leaves out is taken away; any other root element is merged into the definition. Options go on top.",
     ),
     f.Field(
-        "unset", None, c.TEXT, "Dotted names of single options to take out of the definition, such as"
-        " V(cputune.shares).", many=True,
+        "unset", None, c.TEXT, "Options to take out of the definition, such as V(cputune.shares), V(disks[vda].cache) or all of"
+        " V(interfaces[lan].bandwidth). A running guest is without them at its next start.", many=True,
     ),
 )  # fmt: skip
 
