@@ -418,6 +418,16 @@ def test_what_no_option_says_is_told_as_xml_and_no_secret_is(play: Any, libvirtd
 # Many ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("P01")
+def test_purging_consoles_keeps_the_twin_of_a_serial_port(play: Any, libvirtd: Any, fresh_name: str) -> None:
+    serials = [{"port": 0, "type": "pty"}, {"port": 1, "type": "pty"}]
+    wanted = {"name": fresh_name, "purge": ["consoles"]}
+    tasks = play([domain(name=fresh_name, **BASE, serials=serials), domain(True, **wanted), domain(**wanted)]).succeeded().tasks
+    assert [task.changed for task in tasks] == [True, False, False]
+    assert len(dumped(libvirtd, fresh_name).findall("devices/serial")) == 2
+    libvirtd.run("virsh", "undefine", fresh_name)
+
+
 @pytest.mark.row("S11")
 def test_one_bad_entry_does_not_stop_the_others_and_the_task_fails_naming_it(play: Any, fresh_name: str, libvirtd: Any) -> None:
     names = [f"{fresh_name}-{letter}" for letter in "abc"]
