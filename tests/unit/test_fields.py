@@ -284,9 +284,17 @@ def test_a_spec_of_what_is_mentioned_takes_and_makes_what_the_whole_one_does(ent
 def test_options_of_their_types_are_not_given_to_ansible_and_others_are() -> None:
     given = {"colour": "red", "tags": ["a"], "rooms": [{"name": "hall"}], "yard": {}}
     assert _options.as_given(ROWS, given) == {"colour": "red", "tags": ["a"], "rooms": [{"name": "hall", "state": "present"}], "yard": {}}
-    rooms = (["name=hall"], [{"name": "hall", "state": "gone"}])
-    for other in ({"colour": "blue"}, {"colour": None}, {"tags": "a"}, {"nonsense": 1}, *({"rooms": one} for one in rooms)):
+    rooms = (["name=hall"], [{"name": "hall", "state": "gone"}], [{"name": 3}], {"name": "hall"})
+    others: tuple[dict[str, Any], ...] = (
+        {"colour": "blue"}, {"colour": None}, {"tags": "a"}, {"tags": [1]}, {"nonsense": 1}, {"limit": "5"}, {"limit": True}, {"open": "yes"},
+        {"open": 1}, {"state": "present"}, *({"rooms": one} for one in rooms),
+    )  # fmt: skip
+    for other in others:
         assert _options.as_given(ROWS, other) is None
+    must = (Field("must", "@must", c.WORD, "Must.", required=True), Field("may", "@may", c.WORD, "May."))
+    assert _options.as_given(must, {"may": "a"}) is None
+    assert _options.as_given(must, {"must": "a"}) == {"must": "a"}
+    assert _options.as_given((Field("way", None, c.WORD, "Way.", default="this"),), {}) is None
 
 
 @pytest.mark.parametrize(
