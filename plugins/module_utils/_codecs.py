@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # and what no XML document can hold
 
 
-@dataclass(frozen=True)
-class Codec:  # those below that add no field of their own need no decorator, which costs half a millisecond each
+# What a decorator makes costs every task time: what nothing compares or prints is not made, and a kind without a field of its own needs none.
+@dataclass(frozen=True, eq=False, repr=False)
+class Codec:
     """What all kinds share: no control characters (a newline in a value becomes a line of its own in dnsmasq's files)."""
 
     type: ClassVar[str] = "str"
@@ -64,7 +65,7 @@ class Prose(Text):
         return "\n".join(Codec.normal(self, line.replace("\t", " ")) for line in str(value).strip().split("\n")) or super().normal("")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pattern(Codec):
     """Text that matches a pattern; C(says) completes the sentence "expected …"."""
 
@@ -81,7 +82,7 @@ class Pattern(Codec):
         return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ObjectName(Codec):
     """The name of a libvirt object: it becomes a file name, and part of command lines and logs."""
 
@@ -104,7 +105,7 @@ class ObjectName(Codec):
         return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Integer(Codec):
     """A whole number within bounds; the bounds are libvirt's, so that no number reaches it that it cannot bear."""
 
@@ -124,7 +125,7 @@ class Integer(Codec):
         return number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Choice(Codec):
     """One of libvirt's own words, in lower case; C(spelled): how libvirt writes those that have a capital."""
 
@@ -147,7 +148,7 @@ class Choice(Codec):
         return text.lower() if text.lower() in self.words else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Flag(Codec):
     """True or false in the words of one attribute: libvirt takes yes/no in one place and on/off in another.
 
@@ -191,7 +192,7 @@ for _power, _letter in enumerate("kmgtpe", start=1):
     _UNITS.update({_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Size(Codec):
     """A size with its unit, as C(4GiB); the normal form has the largest IEC unit that divides it.
 
@@ -246,7 +247,7 @@ class ByteSize(Size):
     unit: ClassVar[str] = "bytes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CpuSet(Codec):
     """Numbers of CPUs or NUMA nodes as C(0-3,^2); the normal form is ranges in order, as the kernel prints them."""
 
@@ -383,7 +384,7 @@ class GuestAddress(Codec):
         return f"{kind} {mark.join(one[2:] if kind == 'ccw' and one[:2] == '0x' else one for one in numbers)}".strip()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Numbers(Codec):
     """Numbers with colons between them, C(0:0:3); in XML an element with an attribute for each of C(names)."""
 

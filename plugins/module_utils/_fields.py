@@ -73,7 +73,7 @@ def rows_of(rows: tuple[Row, ...]) -> Rows:
     return rows if isinstance(rows, Rows) else Rows(rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Field:
     """One option: YAML name, XML path, kind of value, its sentence, and how a running object takes it.
 
@@ -111,7 +111,7 @@ class Field:
         return self.path is not None and not special
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Section:
     """A nested element that is a dict in YAML. path None: its values are read by a written step.
 
@@ -133,7 +133,7 @@ class Section:
         object.__setattr__(self, "rows", rows_of(self.rows))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Items:
     """A repeated element that is a list of dicts in YAML.
 
@@ -169,7 +169,7 @@ class Items:
 Row = Union[Field, Section, Items]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """All options of one kind of object. C(noun) is what errors call it, C(root) the tag of its XML."""
 
@@ -182,7 +182,7 @@ class Table:
         object.__setattr__(self, "rows", rows_of(self.rows))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Difference:
     """One option whose wanted value is not the one found.
 
