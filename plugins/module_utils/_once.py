@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our files are compiled once on the host, not twice. Importing this file, before the others, is what does it.
+"""Our files are compiled once on the host, not twice, where this is installed before they are imported.
 
 Ansible sends a module as an archive, and zipimport compiles each file in it two times: when it is found, to tell its name
 (zipimporter.get_filename), and when it is run. Half of the time that a module takes to load is lost by that.
@@ -60,4 +60,6 @@ def _source(archive: zipimporter, fullname: str) -> str | None:
         return None
 
 
-sys.meta_path.insert(0, Finder())
+def install() -> None:
+    """Have what is imported from now on compiled once."""
+    sys.meta_path.insert(0, Finder())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.anfitrion.kvm.plugins.module_utils import _fields
-from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Document
+from ansible_collections.anfitrion.kvm.plugins.module_utils._codecs import Codec, Document
 from ansible_collections.anfitrion.kvm.plugins.module_utils._errors import KvmError
 
 TYPES = {"str": str, "int": int, "bool": bool}  # what Ansible leaves alone; it makes one of another, and of YAML's
@@ -80,15 +80,19 @@ def as_given(rows: tuple[_fields.Row, ...], wanted: dict[str, Any], removable: b
 
 def _value_as_given(row: _fields.Row, value: Any) -> Any:
     if isinstance(row, _fields.Section):
-        return as_given(row.rows, value, row.removable) if type(value) is dict else None
+        return as_given(row.rows, value, row.removable) if isinstance(value, dict) else None
     if isinstance(row, _fields.Items):
-        items = [as_given(row.rows, one, True) if type(one) is dict else None for one in value] if type(value) is list else [None]
+        items = [as_given(row.rows, one, True) if isinstance(one, dict) else None for one in value] if isinstance(value, list) else [None]
         return None if None in items else items
-    kind, choices = TYPES.get(row.codec.type), row.codec.choices
-    if row.many and type(value) is not list:
+    if row.many and not isinstance(value, list):
         return None
-    fits = all(type(one) is kind and (not choices or one in choices) for one in (value if row.many else [value]))
-    return value if fits else None
+    return value if all(_is_fitting(row.codec, one) for one in (value if row.many else [value])) else None
+
+
+def _is_fitting(codec: Codec, value: Any) -> bool:
+    """Tell whether a value is of the type of its kind, a truth value being no number, and one of its words."""
+    kind = bool if isinstance(value, bool) else TYPES.get(codec.type)
+    return kind is TYPES.get(codec.type) and kind is not None and isinstance(value, kind) and (not codec.choices or value in codec.choices)
 
 
 def no_secret(name: str) -> dict[str, Any]:

@@ -45,12 +45,14 @@ guests:
   sample: [{"name": "db01", "agent": true, "hostname": "db01", "os": {"id": "debian"}, "addresses": ["192.0.2.7"]}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.inside import AGENT
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.inside import AGENT
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(AGENT)
 
 

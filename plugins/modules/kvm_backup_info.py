@@ -41,12 +41,14 @@ backups:
   sample: [{"domain": "db01", "name": "monday", "parent": "sunday", "checkpoint": true, "faults": []}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.backup import BACKUP
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.backup import BACKUP
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(BACKUP)
 
 

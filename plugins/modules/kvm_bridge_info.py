@@ -48,12 +48,14 @@ last_change:
   sample: {"token": "network-0123456789ab", "state": "armed", "seconds_left": 57, "said": ""}
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.bridge import BRIDGES_TOLD
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node.bridge import BRIDGES_TOLD
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(BRIDGES_TOLD)
 
 

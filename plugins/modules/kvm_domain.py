@@ -183,12 +183,14 @@ results:
   sample: [{"name": "web01", "changed": true, "changes": [], "steps": [], "pending_restart": []}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.domain import DOMAIN
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.domain import DOMAIN
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(DOMAIN)
 
 

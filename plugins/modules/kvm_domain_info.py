@@ -44,12 +44,14 @@ domains:
   sample: [{"name": "db01", "state": "running", "autostart": true, "vcpus": {"count": 2, "max": 4}}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.domain_info import DOMAIN_INFO
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.domain_info import DOMAIN_INFO
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(DOMAIN_INFO)
 
 

@@ -116,12 +116,14 @@ results:
   sample: [{"name": "vms", "changed": false, "changes": [], "steps": []}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall import NETWORKS
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall import NETWORKS
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(NETWORKS)
 
 

@@ -35,12 +35,14 @@ networks:
   sample: [{"name": "vms", "bridge": "virbr1", "subnet": "192.168.60.0/24", "mode": "nat", "forwards": []}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall import NETWORKS
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node.firewall import NETWORKS
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(NETWORKS)
 
 

@@ -100,12 +100,14 @@ reboot_reasons:
   sample: []
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.host_firewall import HOST
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node.host_firewall import HOST
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(HOST)
 
 

@@ -100,12 +100,14 @@ host:
       type: dict
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.host import HOST
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.host import HOST
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(HOST)
 
 

@@ -134,12 +134,14 @@ results:
   sample: [{"pf": "enp1s0", "changed": false, "changes": [], "steps": []}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.devices import DEVICES
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.devices import DEVICES
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(DEVICES)
 
 

@@ -86,12 +86,14 @@ iommu:
   sample: {active: true, units: [dmar0], groups: 23}
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.devices import DEVICES
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.devices import DEVICES
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(DEVICES)
 
 

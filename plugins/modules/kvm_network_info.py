@@ -49,12 +49,14 @@ leases:
   sample: {"lab": [{"mac": "52:54:00:00:96:05", "ip": "192.168.150.5", "prefix": 24, "name": "db01", "expires": 1790000000}]}
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.network import NETWORK
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.network import NETWORK
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(NETWORK)
 
 

@@ -65,12 +65,14 @@ results:
   sample: [{"name": "no-mail", "changed": true, "changes": [], "steps": []}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(NWFILTER)
 
 

@@ -38,12 +38,14 @@ nwfilters:
   sample: [{"name": "no-mail", "xml": "<filter name='no-mail'>…</filter>"}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(NWFILTER)
 
 

@@ -90,12 +90,14 @@ path:
       sample: {"source": "203.0.113.1", "to": "203.0.113.2", "port": 443}
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.path import WAY
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.path import WAY
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(WAY)
 
 

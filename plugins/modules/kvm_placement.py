@@ -70,12 +70,14 @@ results:
   elements: dict
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.place import PLACEMENT
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.place import PLACEMENT
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(PLACEMENT)
 
 

@@ -58,12 +58,14 @@ formats:
   sample: [{"format": "qcow2", "create": true, "convert": true, "read": true, "grow": true, "shrink": true}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.pool import POOL
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.pool import POOL
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(POOL)
 
 

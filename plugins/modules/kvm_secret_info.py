@@ -37,12 +37,14 @@ secrets:
   sample: [{"type": "iscsi", "name": "san", "state": "present", "private": true, "ephemeral": false}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.secret import SECRET
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.secret import SECRET
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(SECRET)
 
 

@@ -37,12 +37,14 @@ snapshots:
   sample: [{"domain": "db01", "name": "before-upgrade", "state": "present", "kind": "internal", "current": true, "made": 1750000000}]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.snapshot import SNAPSHOT
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.snapshot import SNAPSHOT
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(SNAPSHOT)
 
 

@@ -131,12 +131,14 @@ ksm_risks:
   sample: ["the host has no swap (pages that guests write to need memory at once)"]
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.tuning import TUNING
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node.tuning import TUNING
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+
     run(TUNING)
 
 

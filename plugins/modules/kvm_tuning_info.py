@@ -45,12 +45,14 @@ found:
   sample: {"ksm.pages_to_scan": "100"}
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node.tuning import TUNING
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._node.tuning import TUNING
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(TUNING)
 
 

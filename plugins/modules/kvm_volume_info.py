@@ -56,12 +56,14 @@ drafts:
   sample: []
 """
 
-from ansible_collections.anfitrion.kvm.plugins.module_utils import _once  # noqa: F401  what follows is compiled once
-from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.volume import VOLUME
-from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
+    _once.install()
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.volume import VOLUME
+    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+
     run_info(VOLUME)
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.ring(2)
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 PACKAGE = "ansible_collections.anfitrion.kvm.plugins.module_utils"
+ONCE = f"from {PACKAGE} import _once; _once.install()"
 BROKEN = "def fail():\n    raise ValueError('here')\n"
 
 # Prints what was compiled, and whatever the statements that follow put into told.
@@ -54,7 +55,7 @@ def run(archive: Path, *statements: str) -> tuple[Counter[str], dict[str, str]]:
 
 
 def test_each_file_is_compiled_once(archive: Path) -> None:
-    compiled, _ = run(archive, f"from {PACKAGE} import _once", f"from {PACKAGE}._tables import domain")
+    compiled, _ = run(archive, ONCE, f"from {PACKAGE}._tables import domain")
     ours = {name: count for name, count in compiled.items() if "/module_utils/_tables/" in name}
     assert len(ours) > 10
     assert set(ours.values()) == {1}
@@ -66,12 +67,12 @@ def test_a_file_is_what_it_is_without(archive: Path) -> None:
         " source=inspect.getsource(domain)[:40])"
     )
     imports = (f"from {PACKAGE} import _tables", f"from {PACKAGE}._tables import domain", "import inspect", told)
-    assert run(archive, f"from {PACKAGE} import _once", *imports)[1] == run(archive, *imports)[1]
+    assert run(archive, ONCE, *imports)[1] == run(archive, *imports)[1]
 
 
 def test_a_traceback_shows_file_and_line(archive: Path) -> None:
     _, told = run(
-        archive, f"from {PACKAGE} import _once", f"from {PACKAGE}._tables import broken", "import traceback",
+        archive, ONCE, f"from {PACKAGE}._tables import broken", "import traceback",
         "try: broken.fail()", "except ValueError: told['trace'] = traceback.format_exc()",
     )  # fmt: skip
     assert f'{archive}/{PACKAGE.replace(".", "/")}/_tables/broken.py", line 2, in fail' in told["trace"]
@@ -80,10 +81,11 @@ def test_a_traceback_shows_file_and_line(archive: Path) -> None:
 
 def test_what_is_not_there_fails_as_without(archive: Path) -> None:
     statement = ("try:", f"    from {PACKAGE}._tables import nothing", "except ImportError as error: told['error'] = str(error)")
-    assert run(archive, f"from {PACKAGE} import _once", *statement)[1] == run(archive, *statement)[1]
+    assert run(archive, ONCE, *statement)[1] == run(archive, *statement)[1]
 
 
 def test_every_module_begins_with_it() -> None:
     for path in sorted((PLUGINS / "modules").glob("*.py")):
-        ours = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(f"from {PACKAGE}")]
-        assert ours[0].startswith(f"from {PACKAGE} import _once"), path.name
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if line.startswith("from ansible")] == [f"from {PACKAGE} import _once"], path.name
+        assert lines[lines.index("def main() -> None:") + 1] == "    _once.install()", path.name

@@ -60,7 +60,7 @@ SELECT = f.Section(
         f.Field("id", None, Pattern(pattern="[0-9a-f]{4}:[0-9a-f]{4}", says="vendor:product in hexadecimal, such as 8086:10c9"),
                 "Vendor and product, as C(lspci -n) prints them."),
         f.Field("class", None, Pattern(pattern="0x[0-9a-f]{2,6}|storage|nvme|network|display|audio|usb|accelerator",
-                                     says="a class such as nvme or network, or the beginning of its number, 0x0108"),
+                                       says="a class such as nvme or network, or the beginning of its number, 0x0108"),
                 "Class of the device: V(storage), V(nvme), V(network), V(display), V(audio), V(usb), V(accelerator), or how its"
                 " number begins, as V(0x0108)."),
         f.Field("driver", None, WORD, "The host's own driver of the device, as V(nvme); also while C(vfio-pci) holds it."),
