@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our files are compiled once on the host, not twice, where this is installed before they are imported.
+"""Our files are compiled once on the host, not twice, where they are imported within compiling().
 
 Ansible sends a module as an archive, and zipimport compiles each file in it two times: when it is found, to tell its name
 (zipimporter.get_filename), and when it is run. Half of the time that a module takes to load is lost by that.
@@ -8,7 +8,8 @@ Ansible sends a module as an archive, and zipimport compiles each file in it two
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pkgutil import get_importer
@@ -60,6 +61,12 @@ def _source(archive: zipimporter, fullname: str) -> str | None:
         return None
 
 
-def install() -> None:
-    """Have what is imported from now on compiled once."""
-    sys.meta_path.insert(0, Finder())
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Have what is imported meanwhile compiled once."""
+    finder = Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)

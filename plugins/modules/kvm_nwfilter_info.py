@@ -42,9 +42,9 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
-    _once.install()
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+    with _once.compiling():
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.nwfilter import NWFILTER
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 
     run_info(NWFILTER)
 

@@ -41,9 +41,9 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
-    _once.install()
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.secret import SECRET
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
+    with _once.compiling():
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.secret import SECRET
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run_info
 
     run_info(SECRET)
 

@@ -124,9 +124,9 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils import _once
 
 
 def main() -> None:
-    _once.install()
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.volume import VOLUME
-    from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
+    with _once.compiling():
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._libvirt.volume import VOLUME
+        from ansible_collections.anfitrion.kvm.plugins.module_utils._run import run
 
     run(VOLUME)
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.ring(2)
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 PACKAGE = "ansible_collections.anfitrion.kvm.plugins.module_utils"
-ONCE = f"from {PACKAGE} import _once; _once.install()"
+ONCE = f"from {PACKAGE} import _once; within = _once.compiling(); within.__enter__()"
 BROKEN = "def fail():\n    raise ValueError('here')\n"
 
 # Prints what was compiled, and whatever the statements that follow put into told.
@@ -84,8 +84,14 @@ def test_what_is_not_there_fails_as_without(archive: Path) -> None:
     assert run(archive, ONCE, *statement)[1] == run(archive, *statement)[1]
 
 
+def test_the_way_that_python_imports_is_as_before_after_it(archive: Path) -> None:
+    statements = (f"from {PACKAGE} import _once", "before = list(sys.meta_path)", "with _once.compiling():", f"    from {PACKAGE} import _errors",
+                  "told['same'] = before == sys.meta_path")  # fmt: skip
+    assert run(archive, *statements)[1] == {"same": True}
+
+
 def test_every_module_begins_with_it() -> None:
     for path in sorted((PLUGINS / "modules").glob("*.py")):
         lines = path.read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if line.startswith("from ansible")] == [f"from {PACKAGE} import _once"], path.name
-        assert lines[lines.index("def main() -> None:") + 1] == "    _once.install()", path.name
+        assert lines[lines.index("def main() -> None:") + 1] == "    with _once.compiling():", path.name
