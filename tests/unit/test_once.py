@@ -55,7 +55,7 @@ def run(archive: Path, *statements: str) -> tuple[Counter[str], dict[str, str]]:
 
 
 def test_each_file_is_compiled_once(archive: Path) -> None:
-    compiled, _ = run(archive, ONCE, f"from {PACKAGE}._tables import domain")
+    compiled, _told = run(archive, ONCE, f"from {PACKAGE}._tables import domain")
     ours = {name: count for name, count in compiled.items() if "/module_utils/_tables/" in name}
     assert len(ours) > 10
     assert set(ours.values()) == {1}
@@ -71,7 +71,7 @@ def test_a_file_is_what_it_is_without(archive: Path) -> None:
 
 
 def test_a_traceback_shows_file_and_line(archive: Path) -> None:
-    _, told = run(
+    _compiled, told = run(
         archive, ONCE, f"from {PACKAGE}._tables import broken", "import traceback",
         "try: broken.fail()", "except ValueError: told['trace'] = traceback.format_exc()",
     )  # fmt: skip
