@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+PLUGINS = "ansible_collections.anfitrion.kvm.plugins"
 DIRECTORY, ROUNDS, *ASKED = sys.argv[1:]
 sys.path.insert(0, DIRECTORY)
 
@@ -39,7 +40,9 @@ def main():
     with open(os.path.join(DIRECTORY, "ansible", "__init__.py"), "w", encoding="ascii"):
         pass  # a package without content, as Ansible sends it along with a module
     basic = importlib.import_module("ansible.module_utils.basic")
-    module = importlib.import_module("ansible_collections.anfitrion.kvm.plugins.modules.kvm_hostdev")
+    module = importlib.import_module(f"{PLUGINS}.modules.kvm_hostdev")
+    for loaded in ("_libvirt.devices", "_run"):  # what its main() would import
+        importlib.import_module(f"{PLUGINS}.module_utils.{loaded}")
     done = 0
     for _round in range(int(ROUNDS)):
         for options in map(json.loads, ASKED):
