@@ -16,7 +16,7 @@ UTILS = PLUGINS / "module_utils"
 PACKAGE = "ansible_collections.anfitrion.kvm.plugins.module_utils"
 FILES = {path.relative_to(UTILS).with_suffix("").as_posix(): path for path in sorted(UTILS.rglob("*.py"))}
 MODULES = {path.stem: path for path in sorted((PLUGINS / "modules").glob("*.py"))}
-MOST_SOURCE = 180_000  # bytes; each KB costs every task a third of a millisecond (design.md §2)
+MOST_SOURCE = 182_000  # bytes; each KB costs every task a third of a millisecond (design.md §2)
 # A guest has every way in which it takes a change while it runs, and its storage; and of what it can be made of, libvirt's domain
 # format, 98 % are rows: some 75 KB of tables, which cost a task about 10 ms once.
 # kvm_tuning knows every boot loader and every second writer of a knob. A device has its knobs in /sys, its next boot and

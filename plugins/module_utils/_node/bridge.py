@@ -20,7 +20,7 @@ from ansible_collections.anfitrion.kvm.plugins.module_utils._node import (
     deadman,
 )
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node._part import LIVE, Part, file_part, joined
-from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Root
+from ansible_collections.anfitrion.kvm.plugins.module_utils._node._root import Argv, Root
 from ansible_collections.anfitrion.kvm.plugins.module_utils._node.bridge_wish import Layout, Live, Wish
 from ansible_collections.anfitrion.kvm.plugins.module_utils._plan import Change, Plan, Step
 from ansible_collections.anfitrion.kvm.plugins.module_utils._run import Kind
@@ -131,7 +131,8 @@ def _planned(host: Host, changes: list[Change], layout: Layout, after: dict[str,
     if move.there:
         words = ["ip", "link", "set", "dev", name, "type", "bridge", *bridge_wish.bridge_words(move.wish)]
         done.append(Step(f"run {' '.join(words)}", partial(_when_there, root, name, words), _by_the_first))
-    see = Step("see that addresses and routes are where they are to be", partial(_arrived, root, live, move, host.timeout_s * 0.6), _by_the_first)
+    arrived = partial(_arrived, root, live, move, (host.timeout_s * 0.6, layout.again))
+    see = Step("see that addresses and routes are where they are to be", arrived, _by_the_first)
     told = joined(f"bridge {name}", [Part(tuple(changes)), *parts])
     shown = tuple({repr(change): change for change in told.changes}.values())
     confirm = {} if not token else {"confirm": {"token": token, "seconds": host.timeout_s}}
@@ -150,10 +151,18 @@ def _when_there(root: Root, name: str, words: list[str]) -> None:
     root.do(words)
 
 
-def _arrived(root: Root, live: Live, move: _Move, seconds: float) -> None:
-    """Wait until everything is where it is to be. Raises KvmError that says what is not."""
-    end = time.monotonic() + seconds
-    while (lack := _lack(root, live, move)) and time.monotonic() < end:
+def _arrived(root: Root, live: Live, move: _Move, wait: tuple[float, tuple[Argv, ...]]) -> None:
+    """Wait until everything is where it is to be. Raises KvmError that says what is not.
+
+    wait: the seconds, and commands that are run once after a third of them.
+    """
+    seconds, again = wait
+    start = time.monotonic()
+    while (lack := _lack(root, live, move)) and time.monotonic() < start + seconds:
+        if time.monotonic() > start + seconds / 3:
+            for argv in again:
+                root.run(argv)
+            again = ()
         time.sleep(0.25)
     if lack:
         raise KvmError(f"{lack} after {seconds:.0f} s")

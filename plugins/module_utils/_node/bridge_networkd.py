@@ -164,9 +164,10 @@ def layout(root: Root, before: Wish | None, wish: Wish | None) -> Layout:
         same = all(root.text(path) == text for path, text in new.items())
         after = ["systemctl", "restart", "systemd-networkd"] if same else ["networkctl", "reload"]
         back = tuple(f"networkctl reconfigure {port} || true" for port in wish.ports)
-        return Layout(changed, (), (after,), (), (*(delete_lines(wish.made) if before is None else ()), reload, *back))
+        return Layout(changed, (), (after,), (), (*(delete_lines(wish.made) if before is None else ()), reload, *back),
+                      again=(["networkctl", "reconfigure", wish.holder],))  # fmt: skip
     if before is None:
         raise AssertionError("from no bridge to no bridge there is no way")
     gone = tuple(["sh", "-c", line] for line in delete_lines(before.made))
-    again = ["networkctl", "reconfigure", *before.ports]
-    return Layout(changed, (), (*gone, ["networkctl", "reload"], *([again] if before.source else [])), (), (reload,))
+    again = (["networkctl", "reconfigure", *before.ports],) if before.source else ()
+    return Layout(changed, (), (*gone, ["networkctl", "reload"], *again), (), (reload,), again=again)

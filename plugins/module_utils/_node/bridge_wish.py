@@ -71,7 +71,8 @@ class Layout:
     """What a manager has to be told. files: (text or None, mode) by path.
 
     before: commands before the files are changed; after: once they are. taken_back_before, taken_back_after: lines of shell for the
-    way back, before and after the old files are there again.
+    way back, before and after the old files are there again. again: commands for a manager that has not done it after a third of
+    the time: it can miss an interface that changes while it takes its files up.
     """
 
     files: dict[str, tuple[str | None, int]]
@@ -80,6 +81,7 @@ class Layout:
     taken_back_before: tuple[str, ...] = ()
     taken_back_after: tuple[str, ...] = ()
     boot: tuple[str, ...] = ()
+    again: tuple[Argv, ...] = ()
 
 
 @dataclass(frozen=True)
