@@ -510,16 +510,18 @@ _STEP = re.compile(r"(?P<name>\w+)(?:\[(?P<item>[^\]]*)\])?(?:\.(?P<rest>.+))?")
 
 
 def unset(
-    rows: tuple[Row, ...], element: Any, option: str, prefix: str = "", item: tuple[Items, dict[str, Any]] | None = None
-) -> Difference | None:
+    rows: tuple[Row, ...], element: Any, option: str, prefix: str = "", item: tuple[Items, dict[str, Any]] | None = None,
+    key: tuple[str, ...] = (),
+) -> Difference | None:  # fmt: skip
     """Take one option out of an element, as C(cputune.shares), C(disks[vda].cache) or all of C(interfaces[lan].bandwidth).
 
-    Returns what changed, None if it was not there. Raises KvmError for what cannot be taken out by itself: an item, and what
-    tells it from the others.
+    prefix, item: the way to the element and the outermost item on it, as in a Difference. key: names that tell the element, an
+    item, from others. Returns what changed, None if it was not there. Raises KvmError for what cannot be taken out by itself: an
+    item, and what tells it from the others.
     """
     found = _STEP.fullmatch(option)
     row = rows_of(rows).named.get(found["name"]) if found else None
-    if found is None or row is None or row.path is None or not _can_be_unset(row, found["item"], found["rest"], item):
+    if found is None or row is None or row.path is None or not _can_be_unset(row, found["item"], found["rest"], key):
         raise KvmError(f"unset: {prefix}{option} is not a single option of this object")
     if not found["rest"]:
         before = _read_field(row, element) if isinstance(row, Field) else next(iter(_sections(row, element)), None)
@@ -534,7 +536,8 @@ def unset(
     elif isinstance(row, Section):
         inner, inside = _xml.find(element, row.path), row.rows
     here = f"{prefix}{option[: found.start('rest')]}"
-    return unset(inside, inner if inner is not None else _xml.new("none"), found["rest"], here, item)  # in none only the names are looked at
+    inner = inner if inner is not None else _xml.new("none")  # in which only the names are looked at
+    return unset(inside, inner, found["rest"], here, item, row.key if isinstance(row, Items) else ())
 
 
 def _item_told(row: Items, element: Any, told: str) -> tuple[Any, dict[str, Any]]:
@@ -549,10 +552,10 @@ def _sections(row: Row, element: Any) -> list[dict[str, Any]]:
     return [read(row.rows, one) for one in _xml.find_all(element, row.path or "")] if isinstance(row, Section) else []
 
 
-def _can_be_unset(row: Row, item: str | None, rest: str | None, outer: tuple[Items, dict[str, Any]] | None) -> bool:
+def _can_be_unset(row: Row, item: str | None, rest: str | None, key: tuple[str, ...]) -> bool:
     """Tell whether a step of an option that is to be unset leads on, or ends where something can be taken out."""
     if isinstance(row, Items):
         return item is not None and rest is not None
     if isinstance(row, Field):
-        return item is None and rest is None and not (outer and row.name in outer[0].key)
+        return item is None and rest is None and row.name not in key
     return item is None and (rest is not None or (row.path != "." and not row.removable))

@@ -191,6 +191,20 @@ def test_unset_takes_an_option_of_an_item_and_a_whole_group_away() -> None:
     assert "hall" in _xml.text_of(house)
 
 
+def test_unset_leaves_the_key_of_the_nearest_item_and_no_other_option_of_that_name() -> None:
+    name = Field("name", "@name", c.WORD, "Name.")
+    beds = Items("beds", "bed", ("number",), "Beds.", (Field("number", "@number", c.INTEGER, "Number."), name))
+    rooms = (Items("rooms", "room", ("name",), "Rooms.", (name, beds, Section("owner", "owner", "Owner.", (name,)))),)
+    house = _xml.parse('<house><room name="hall"><bed number="1" name="big"/><owner name="ann"/></room></house>')
+    for option in ("rooms[hall].name", "rooms[hall].beds[1].number"):
+        with pytest.raises(KvmError, match="is not a single option of this object"):
+            _fields.unset(rooms, house, option)
+    for option, before in (("rooms[hall].beds[1].name", "big"), ("rooms[hall].owner.name", "ann")):
+        gone = _fields.unset(rooms, house, option)
+        assert gone is not None
+        assert (gone.option, gone.before) == (option, before)
+
+
 def test_what_is_told_of_a_difference_has_no_secret() -> None:
     secret = Field("key", "@key", c.WORD, "Key.", secret=True)
     lock = Section("lock", "lock", "Lock.", (secret,))
